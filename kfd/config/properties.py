@@ -1,0 +1,255 @@
+"""The section ``kafka``: any librdkafka property as text, save those that are kfd's own.
+
+A value is text, or names where a secret lies: ``{file: PATH}`` or ``{credential: NAME}`` (below
+``$CREDENTIALS_DIRECTORY``). Secrets are read when they are asked for, and shown nowhere: a value is
+shown only where its property is known to hold none.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kfd.config.wrong import Wrong, WrongValuesError
+from kfd.errors import ConfigError, PermissionProblemError
+from kfd.units import WrongValueError
+from kfd.yamlfile import Places, small_file
+
+HIDDEN = "(hidden)"
+MAX_SECRET_BYTES = 64 * 1024
+
+_NAME = re.compile(r"[a-z][a-z0-9_.]{0,99}", re.ASCII)
+
+_DELIVERY = "kfd waits for every acknowledgement itself, without loss or reordering"
+_OFFSETS = "kfd commits offsets itself, after publishing"
+_MEMBERSHIP = "kfd names the members of a group itself"
+_CALLBACK = "it is for programs, not for a configuration"
+_TRANSACTIONS = "kfd does not use Kafka's transactions"
+
+RESERVED: Mapping[str, str] = {
+    "acks": _DELIVERY,
+    "request.required.acks": _DELIVERY,
+    "enable.idempotence": _DELIVERY,
+    "enable.gapless.guarantee": _DELIVERY,
+    "max.in.flight": _DELIVERY,
+    "max.in.flight.requests.per.connection": _DELIVERY,
+    "retries": _DELIVERY,
+    "message.send.max.retries": _DELIVERY,
+    "message.timeout.ms": _DELIVERY,
+    "delivery.timeout.ms": _DELIVERY,
+    "delivery.report.only.error": _DELIVERY,
+    "queuing.strategy": _DELIVERY,
+    "transactional.id": _TRANSACTIONS,
+    "transaction.timeout.ms": _TRANSACTIONS,
+    "partitioner": "kfd chooses the partition of a file itself",
+    "queue.buffering.max.messages": "write queue: {messages: N}",
+    "queue.buffering.max.kbytes": "write queue: {size: SIZE}",
+    "message.max.bytes": "write chunk_size: SIZE",
+    "enable.auto.commit": _OFFSETS,
+    "auto.commit.enable": _OFFSETS,
+    "auto.commit.interval.ms": _OFFSETS,
+    "enable.auto.offset.store": _OFFSETS,
+    "offset.store.method": _OFFSETS,
+    "enable.partition.eof": _OFFSETS,
+    "auto.offset.reset": "write start: earliest, or latest, on the download",
+    "group.id": "write group: NAME on the download",
+    "group.instance.id": _MEMBERSHIP,
+    "group.protocol.type": _MEMBERSHIP,
+    "partition.assignment.strategy": _MEMBERSHIP,
+    "allow.auto.create.topics": "write create_topics: true, or false",
+    "metadata.broker.list": "write bootstrap.servers: HOST:PORT",
+    "internal.termination.signal": "signals are the daemon's",
+    "log.queue": _CALLBACK,
+    "logger": _CALLBACK,
+    "opaque": _CALLBACK,
+    "interceptors": _CALLBACK,
+    "enabled_events": _CALLBACK,
+    "on_commit": _CALLBACK,
+    "on_delivery": _CALLBACK,
+    "default.topic.config": _CALLBACK,
+    "default_topic_conf": _CALLBACK,
+}
+
+# Below sasl. and ssl. every value is taken for a secret, so that a misspelt name shows none;
+# elsewhere those whose name says so.
+_SUSPECT = re.compile(r"sasl|ssl|pass|pwd|pw$|secret|token|credential|key|pem|jaas")
+_HARMLESS = re.compile(
+    r"sasl\.(mechanisms?|username|kerberos\.(service\.name|principal|keytab))"
+    r"|sasl\.oauthbearer\.(method|scope|client\.id|token\.endpoint\.url|grant\.type)"
+    r"|ssl\.(ca|certificate|key|crl|keystore)\.location"
+    r"|ssl\.(cipher\.suites|curves\.list|sigalgs\.list|providers)"
+    r"|ssl\.endpoint\.identification\.algorithm"
+    r"|enable\.ssl\.certificate\.verification"
+    r"|socket\.keepalive\.enable"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FileSecret:
+    """A value that lies in a file."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialSecret:
+    """A value that systemd hands to the service (``LoadCredential=``)."""
+
+    name: str
+
+
+Property = str | FileSecret | CredentialSecret
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class KafkaProperties:
+    """The properties as configured, by name, in their order."""
+
+    values: Mapping[str, Property] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"KafkaProperties({self.shown()!r})"
+
+    def shown(self) -> dict[str, str | dict[str, str]]:
+        """The properties as they may be seen: no secret, but where it comes from."""
+        return {name: _shown(name, value) for name, value in self.values.items()}
+
+    def resolved(self, places: Places) -> dict[str, str]:
+        """The properties with their secrets, for librdkafka only.
+
+        Reads files: raises :class:`ConfigError` or :class:`PermissionProblemError` with the place
+        of the property, and never with what a file holds.
+        """
+        return {
+            name: _resolved(value, f"kafka.{name}", places.where(("kafka", name)))
+            for name, value in self.values.items()
+        }
+
+    def missing(self) -> list[Wrong]:
+        """What every configuration has to name."""
+        servers = self.values.get("bootstrap.servers")
+        fix = "write the HOST:PORT of a broker, or several with commas between"
+        if servers is None:
+            return [Wrong(("kafka", "bootstrap.servers"), "missing", fix)]
+        if isinstance(servers, str) and "CHANGE-ME" in servers:
+            return [Wrong(("kafka", "bootstrap.servers"), "still CHANGE-ME", fix)]
+        return []
+
+
+def is_secret(name: str) -> bool:
+    """Whether the value of this property must not be shown."""
+    return _HARMLESS.fullmatch(name) is None and _SUSPECT.search(name) is not None
+
+
+def parse_properties(section: object) -> KafkaProperties:
+    """Raises :class:`WrongValuesError` with everything that is wrong, but no value."""
+    if section is None:
+        return KafkaProperties()
+    if not isinstance(section, dict):
+        raise WrongValueError("not a mapping", "write NAME: VALUE lines below it")
+    values: dict[str, Property] = {}
+    wrong: list[Wrong] = []
+    for name, value in section.items():
+        try:
+            values[name] = _property(name, value)
+        except WrongValueError as error:
+            wrong.append(Wrong((name,), str(error), error.fix))
+    if wrong:
+        raise WrongValuesError(wrong)
+    return KafkaProperties(values)
+
+
+def _property(name: str, value: object) -> Property:
+    if name in RESERVED:
+        raise WrongValueError("kfd's own", RESERVED[name])
+    if name.endswith("_cb"):
+        raise WrongValueError("kfd's own", _CALLBACK)
+    if _NAME.fullmatch(name) is None:
+        raise WrongValueError("no name of a property", "write NAME: VALUE, with a space between")
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, dict) and len(value) == 1:
+        return _reference(*next(iter(value.items())))
+    if value is None:
+        raise WrongValueError("no value", "write one, or remove the line")
+    raise WrongValueError("not text", _FORMS)
+
+
+_FORMS = "write text, {file: PATH} or {credential: NAME}"
+
+
+def _text(value: str) -> str:
+    if "\0" in value:
+        raise WrongValueError("holds a NUL", "librdkafka cannot take it")
+    return value
+
+
+def _reference(kind: str, value: object) -> Property:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise WrongValueError("not text", _FORMS)
+    if kind == "file":
+        if not value.startswith("/"):
+            raise WrongValueError("not an absolute path", _FORMS)
+        return FileSecret(Path(value))
+    if kind == "credential":
+        if "/" in value or value in {".", ".."}:
+            raise WrongValueError("not the name of a credential", _FORMS)
+        return CredentialSecret(value)
+    raise WrongValueError("not text", _FORMS)
+
+
+def _shown(name: str, value: Property) -> str | dict[str, str]:
+    if isinstance(value, FileSecret):
+        return {"file": str(value.path)}
+    if isinstance(value, CredentialSecret):
+        return {"credential": value.name}
+    return HIDDEN if is_secret(name) else value
+
+
+def _resolved(value: Property, key: str, place: str) -> str:
+    if isinstance(value, str):
+        return value
+    path = value.path if isinstance(value, FileSecret) else _credential(value.name, key, place)
+    return _secret_text(_secret_bytes(path, key, place), path, key, place)
+
+
+def _credential(name: str, key: str, place: str) -> Path:
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    if directory:
+        return Path(directory, name)
+    raise ConfigError(
+        f"{key}: there are no credentials, $CREDENTIALS_DIRECTORY is not set",
+        where=place,
+        fix=f"systemctl edit kfd -> [Service] LoadCredential={name}:PATH",
+    )
+
+
+def _secret_bytes(path: Path, key: str, place: str) -> bytes:
+    try:
+        return small_file(path, MAX_SECRET_BYTES)
+    except PermissionError:
+        raise PermissionProblemError(
+            f"{key}: not readable: {path}", where=place, fix="let the user of kfd read it"
+        ) from None
+    except OSError as error:
+        raise ConfigError(
+            f"{key}: not readable: {path}: {error.strerror}",
+            where=place,
+            fix="write the secret into that file, readable by the user of kfd only",
+        ) from None
+
+
+def _secret_text(content: bytes, path: Path, key: str, place: str) -> str:
+    text = content.decode("utf-8", errors="replace").removesuffix("\n").removesuffix("\r")
+    if not text:
+        what = "empty"
+    elif len(content) > MAX_SECRET_BYTES:
+        what = f"longer than {MAX_SECRET_BYTES // 1024} KiB"
+    elif "\0" in text or "\ufffd" in text:
+        what = "not text in UTF-8"
+    else:
+        return text
+    raise ConfigError(f"{key}: {what}: {path}", where=place, fix="write the secret, and only it")
