@@ -1,0 +1,1 @@
+"""The daemon: threads, sockets, files and Kafka around the pure core in ``kfd``."""

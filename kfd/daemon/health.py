@@ -1,0 +1,52 @@
+"""What keeps parts of the daemon from working now: reported by stages, shown by ``status``."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that keeps a part of the daemon from working, shown by ``kfdctl status``."""
+
+    scope: str  # a route's name, or "kafka", "ledger", ...
+    text: str
+    fix: str
+    since: float  # seconds since the epoch
+
+
+@dataclass(slots=True)
+class Health:
+    """The problems that are known now. Stages report and clear them; the server reads them.
+
+    The lock guards ``_problems``; it is never held while logging or calling out.
+    """
+
+    _problems: dict[tuple[str, str], Problem] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def report(self, scope: str, key: str, text: str, fix: str = "") -> None:
+        """Note a problem, or change its text; logged when it is new or different."""
+        with self._lock:
+            old = self._problems.get((scope, key))
+            if old is not None and (old.text, old.fix) == (text, fix):
+                return
+            since = old.since if old is not None else time.time()
+            self._problems[scope, key] = Problem(scope, text, fix, since)
+        log.warning("%s: %s%s", scope, text, f" (fix: {fix})" if fix else "")
+
+    def clear(self, scope: str, key: str) -> None:
+        """The problem is over; logged if it was there."""
+        with self._lock:
+            old = self._problems.pop((scope, key), None)
+        if old is not None:
+            log.info("%s: recovered from: %s", scope, old.text)
+
+    def problems(self) -> list[Problem]:
+        with self._lock:
+            return sorted(self._problems.values(), key=lambda problem: problem.since)

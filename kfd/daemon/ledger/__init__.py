@@ -1,0 +1,43 @@
+"""The ledger: the SQLite database in the state directory that says what was accepted,
+acknowledged, received and published. The only place that knows SQL.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from kfd.daemon.health import Health
+from kfd.daemon.ledger.database import Database, LedgerError
+from kfd.errors import ConfigError
+
+__all__ = ["Ledger", "LedgerError"]
+
+
+class Ledger(Database):
+    """The database and the identity that it gives the daemon.
+
+    ``origin`` is the sending name, fixed at first start; ``instance`` are 16 random bytes made
+    with the ledger, so that a ledger that was lost and made anew can be told from the old one.
+    """
+
+    def __init__(self, path: Path, health: Health, *, origin: str | None, default: str) -> None:
+        """Open or make the ledger. ``origin``: as configured; ``default``: for a first start.
+
+        Raises :class:`ConfigError` where the configured origin is not the ledger's own, and what
+        :class:`Database` raises.
+        """
+        super().__init__(path, health)
+        self._writer.execute(
+            "INSERT OR IGNORE INTO identity VALUES ('origin', ?), ('instance', ?)",
+            ((origin or default).encode(), os.urandom(16)),
+        )
+        identity: dict[str, bytes] = dict(self._writer.execute("SELECT * FROM identity").fetchall())
+        self.origin = identity["origin"].decode()
+        self.instance = identity["instance"]
+        if origin is not None and origin != self.origin:
+            raise ConfigError(
+                f"origin is {origin!r}, but this ledger has sent as {self.origin!r}",
+                where=str(path),
+                fix=f"set origin: {self.origin}, or give the new name a state directory of its own",
+            )

@@ -1,0 +1,243 @@
+"""What this host receives: operations on ``incoming``, ``incoming_path`` and ``bad_record``.
+
+Functions that take ``writer`` run in the ledger's writer thread inside its transaction; those that
+take ``reader`` run in the caller's thread on its own connection.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from sqlite3 import Connection
+
+from kfd.wire import Begin
+
+_IN_LIMIT = 500  # parameters of one IN (...); SQLite's own limit is far above
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A transfer that was put together (or refused) here: what one row of ``incoming`` says."""
+
+    route: str
+    topic_id: str
+    partition: int
+    first_offset: int
+    tid: bytes
+    begin: Begin
+    digest: bytes | None
+    name: bytes  # relative to the route's directory; empty where nothing was published
+    device: int = 0
+    inode: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The newest version of a path that this host has published."""
+
+    generation: int
+    name: bytes
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A rename that was about to happen when the daemon was killed."""
+
+    id: int
+    topic: str
+    topic_id: str
+    partition: int
+    tid: bytes
+    origin: str
+    path: bytes
+    generation: int
+    size: int
+    mtime_ns: int
+    name: bytes
+    device: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class BadRecord:
+    """How many records were dropped for a reason, and where the last of them was."""
+
+    reason: str
+    count: int
+    topic: str
+    partition: int
+    offset: int
+
+
+def closed(reader: Connection, route: str, topic_id: str, tids: Sequence[bytes]) -> set[bytes]:
+    """Those of ``tids`` that have ended here, however they ended."""
+    found: set[bytes] = set()
+    for start in range(0, len(tids), _IN_LIMIT):
+        some = tids[start : start + _IN_LIMIT]
+        marks = ",".join("?" * len(some))
+        found.update(
+            tid
+            for (tid,) in reader.execute(
+                f"SELECT tid FROM incoming WHERE route = ? AND topic_id = ? AND tid IN ({marks})",  # noqa: S608 - only question marks
+                (route, topic_id, *some),
+            )
+        )
+    return found
+
+
+def latest(
+    reader: Connection, route: str, topic_id: str, origin: str, path: bytes
+) -> Published | None:
+    """The newest published version of a path of an origin, if any was."""
+    row = reader.execute(
+        "SELECT generation, name, device, inode, size, mtime_ns FROM incoming_path"
+        " WHERE route = ? AND topic_id = ? AND origin = ? AND path = ?",
+        (route, topic_id, origin, path),
+    ).fetchone()
+    return Published(*row) if row else None
+
+
+_INSERT = (
+    "INSERT INTO incoming (route, topic, topic_id, tid, partition, first_offset, origin, path,"
+    " generation, size, mtime_ns, digest, meta, state, name, device, inode, reason, ended_at)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+def _row(one: Received, state: str, reason: str, now: float | None) -> tuple[object, ...]:
+    begin = one.begin
+    return (
+        *(one.route, begin.topic, one.topic_id, one.tid, one.partition, one.first_offset),
+        *(begin.origin, begin.path, begin.generation, begin.size, begin.mtime_ns, one.digest),
+        *(json.dumps(dict(begin.meta)), state, one.name, one.device, one.inode, reason, now),
+    )
+
+
+def intend(writer: Connection, batch: Sequence[Received]) -> None:
+    """Before the renames: which inode is to get which name."""
+    writer.executemany(_INSERT, [_row(one, "publishing", "", None) for one in batch])
+
+
+def rename_intent(writer: Connection, one: Received) -> None:
+    """Before a rename to another name than the one intended first."""
+    writer.execute(
+        "UPDATE incoming SET name = ? WHERE route = ? AND topic_id = ? AND tid = ?",
+        (one.name, one.route, one.topic_id, one.tid),
+    )
+
+
+def withdraw(writer: Connection, batch: Sequence[Received]) -> None:
+    """The renames of these did not happen; they will be read again."""
+    writer.executemany(
+        "DELETE FROM incoming WHERE route = ? AND topic_id = ? AND tid = ?"
+        " AND state = 'publishing'",
+        [(one.route, one.topic_id, one.tid) for one in batch],
+    )
+
+
+_UPSERT_PATH = (
+    "INSERT INTO incoming_path VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+    " generation = excluded.generation, name = excluded.name, device = excluded.device,"
+    " inode = excluded.inode, size = excluded.size, mtime_ns = excluded.mtime_ns"
+    " WHERE excluded.generation > generation"
+)
+
+
+def conclude(
+    writer: Connection, published: Sequence[Received], skipped: Sequence[Received]
+) -> None:
+    """After the renames are durable: ``published`` are; of ``skipped`` no rename was tried."""
+    withdraw(writer, skipped)
+    now = time.time()
+    writer.executemany(
+        "UPDATE incoming SET state = 'published', ended_at = ?"
+        " WHERE route = ? AND topic_id = ? AND tid = ?",
+        [(now, one.route, one.topic_id, one.tid) for one in published],
+    )
+    writer.executemany(
+        _UPSERT_PATH,
+        [
+            (
+                *(one.route, one.topic_id, one.begin.origin, one.begin.path),
+                *(one.begin.generation, one.name, one.device, one.inode),
+                *(one.begin.size, one.begin.mtime_ns),
+            )
+            for one in published
+        ],
+    )
+
+
+def reject(writer: Connection, batch: Iterable[tuple[Received, str, str]]) -> None:
+    """These ended unpublished: (transfer, ``quarantined`` or ``superseded``, reason)."""
+    now = time.time()
+    for one, state, reason in batch:
+        withdraw(writer, [one])
+        writer.execute(_INSERT, _row(one, state, reason, now))
+
+
+def intents(reader: Connection, route: str) -> list[Intent]:
+    """Renames that an earlier life of the daemon may or may not have done."""
+    rows = reader.execute(
+        "SELECT id, topic, topic_id, partition, tid, origin, path, generation, size, mtime_ns,"
+        " name, device, inode"
+        " FROM incoming WHERE state = 'publishing' AND route = ?",
+        (route,),
+    )
+    return [Intent(*row) for row in rows]
+
+
+def settle(
+    writer: Connection, route: str, published: Sequence[Intent], void: Sequence[Intent]
+) -> None:
+    """The outcome of :func:`intents`: what was published after all, and what is read again."""
+    writer.executemany(
+        "UPDATE incoming SET state = 'published', ended_at = ? WHERE id = ?",
+        [(time.time(), one.id) for one in published],
+    )
+    writer.executemany(
+        _UPSERT_PATH,
+        [
+            (
+                *(route, one.topic_id, one.origin, one.path, one.generation, one.name),
+                *(one.device, one.inode, one.size, one.mtime_ns),
+            )
+            for one in published
+        ],
+    )
+    writer.executemany("DELETE FROM incoming WHERE id = ?", [(one.id,) for one in void])
+
+
+def count_bad(writer: Connection, route: str, bad: Iterable[BadRecord]) -> None:
+    """Add to the counts of dropped records."""
+    now = time.time()
+    writer.executemany(
+        "INSERT INTO bad_record VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+        " count = count + excluded.count, topic = excluded.topic,"
+        " partition = excluded.partition, offset = excluded.offset, seen_at = excluded.seen_at",
+        [(route, b.reason, b.count, b.topic, b.partition, b.offset, now) for b in bad],
+    )
+
+
+def bad_counts(reader: Connection, route: str) -> dict[str, int]:
+    """Dropped records of a route by reason."""
+    return dict(
+        reader.execute("SELECT reason, count FROM bad_record WHERE route = ?", (route,)).fetchall()
+    )
+
+
+def prune(
+    writer: Connection, topic_id: str, partition: int, low: int, older_than: float, limit: int
+) -> int:
+    """Delete transfers that ended before ``older_than`` (epoch seconds) and whose records the topic
+    no longer has: those below its low watermark ``low`` can't come again. How many."""
+    return writer.execute(
+        "DELETE FROM incoming WHERE id IN (SELECT id FROM incoming WHERE ended_at < ?"
+        " AND topic_id = ? AND partition = ? AND first_offset < ? ORDER BY ended_at LIMIT ?)",
+        (older_than, topic_id, partition, low, limit),
+    ).rowcount

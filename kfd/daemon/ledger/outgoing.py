@@ -1,0 +1,384 @@
+"""What this host sends: operations on ``outgoing``, ``known_file`` and ``outgoing_path``.
+
+Functions that take ``writer`` run in the ledger's writer thread inside its transaction; those that
+take ``reader`` run in the caller's thread on its own connection.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from sqlite3 import Connection
+from typing import Any
+
+from kfd.daemon.fileversion import FileVersion
+from kfd.wire import new_tid, next_generation
+
+SMALL, LARGE = 0, 1
+"""Lanes of the feed: a file of one record is small. They are fed side by side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """Files that are to be sent over one route, or to one topic (``route == ""``)."""
+
+    route: str
+    topic: str
+    versions: Sequence[FileVersion]
+    chunk_size: int  # bytes; tells small from large
+    meta: Mapping[str, str]
+    uid: int | None = None
+    again: bool = False  # send even what was sent already
+    skip_older_ns: int = 0  # only remember files whose ctime is older than this
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The answer for one file: its transfer, or the earlier one of the same version."""
+
+    tid: bytes | None  # None: skipped, it was there before the route
+    already: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A row of ``outgoing``, as the feed and the producers need it."""
+
+    id: int
+    tid: bytes
+    route: str
+    topic: str
+    path: bytes
+    source: bytes
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    mode: int
+    generation: int
+    meta: dict[str, str]
+    lane: int
+    topic_id: str | None
+    partition: int | None
+    chunk_size: int | None
+    acked: int
+    first_offset: int | None
+    acked_at: float | None
+    not_before: float  # epoch seconds; not 0: the file was changing and has to settle first
+    uid: int | None
+
+
+_COLUMNS = (
+    "id, tid, route, topic, path, source, device, inode, size, mtime_ns, mode, generation, meta,"
+    " lane, topic_id, partition, chunk_size, acked, first_offset, acked_at,"
+    " not_before, uid"
+)
+_META = 12  # the place of `meta` in _COLUMNS
+
+
+def _outgoing(row: Sequence[Any]) -> Outgoing:
+    values = list(row)
+    values[_META] = json.loads(values[_META])
+    return Outgoing(*values)
+
+
+def accept(writer: Connection, offer: Offer) -> list[Accepted]:
+    """Queue the versions that are new; an older version that still waits gives way to its newer."""
+    meta = json.dumps(dict(offer.meta))
+    now = time.time()
+    return [_accept_one(writer, offer, version, meta, now) for version in offer.versions]
+
+
+def _accept_one(
+    writer: Connection, offer: Offer, version: FileVersion, meta: str, now: float
+) -> Accepted:
+    identity = (version.device, version.inode, version.size, version.mtime_ns)
+    known = _known(writer, offer.route, version.path)
+    if known is not None and known[:4] == identity and not offer.again:
+        return Accepted(known[4], already=True)
+    tid: bytes | None = None
+    if version.ctime_ns >= offer.skip_older_ns:
+        tid = _queue(writer, offer, version, meta, now)
+        if known is not None and known[4] is not None:
+            _give_way(writer, known[4], version.source, tid, now)
+    _know(writer, offer.route, version, tid)
+    return Accepted(tid, already=tid is None)
+
+
+def _know(writer: Connection, route: str, version: FileVersion, tid: bytes | None) -> None:
+    writer.execute(
+        "INSERT OR REPLACE INTO known_file VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            *(route, version.path, version.device, version.inode, version.size),
+            *(version.mtime_ns, tid),
+        ),
+    )
+
+
+def _known(
+    connection: Connection, route: str, path: bytes
+) -> tuple[int, int, int, int, bytes | None] | None:
+    row: tuple[int, int, int, int, bytes | None] | None = connection.execute(
+        "SELECT device, inode, size, mtime_ns, tid FROM known_file WHERE route = ? AND path = ?",
+        (route, path),
+    ).fetchone()
+    return row
+
+
+def _queue(
+    writer: Connection,
+    offer: Offer,
+    version: FileVersion,
+    meta: str,
+    now: float,
+    not_before: float = 0.0,
+) -> bytes:
+    tid = new_tid(int(now * 1000), os.urandom(10))
+    lane = SMALL if version.size <= offer.chunk_size else LARGE
+    last = writer.execute(
+        "SELECT generation FROM outgoing_path WHERE topic = ? AND path = ?",
+        (offer.topic, version.path),
+    ).fetchone()
+    generation = next_generation(last[0] if last else None, int(now * 1_000_000))
+    writer.execute(
+        "INSERT INTO outgoing_path (topic, path, generation) VALUES (?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET generation = excluded.generation",
+        (offer.topic, version.path, generation),
+    )
+    writer.execute(
+        "INSERT INTO outgoing (tid, route, topic, path, source, device, inode, size, mtime_ns,"
+        " mode, generation, meta, uid, lane, state, queued_at, not_before)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?)",
+        (
+            *(tid, offer.route, offer.topic, version.path, version.source),
+            *(version.device, version.inode, version.size, version.mtime_ns, version.mode),
+            *(generation, meta, offer.uid, lane, now, not_before),
+        ),
+    )
+    return tid
+
+
+def _give_way(writer: Connection, old: bytes, source: bytes, new: bytes, now: float) -> None:
+    """A version that waits, of this very file on disk, can't be read any more: it was replaced."""
+    writer.execute(
+        "UPDATE outgoing SET state = 'cancelled', ended_at = ?, successor = ?,"
+        " reason = 'a newer version of the file took its place'"
+        " WHERE tid = ? AND source = ? AND state = 'queued'",
+        (now, new, old, source),
+    )
+
+
+def unknown(reader: Connection, route: str, versions: Sequence[FileVersion]) -> list[FileVersion]:
+    """Those of ``versions`` that were neither queued, sent nor skipped as they are."""
+    return [
+        version
+        for version in versions
+        if (known := _known(reader, route, version.path)) is None
+        or known[:4] != (version.device, version.inode, version.size, version.mtime_ns)
+    ]
+
+
+def earlier(reader: Connection, route: str, version: FileVersion) -> bytes | None:
+    """The tid under which this very version was queued or sent, if it was."""
+    known = _known(reader, route, version.path)
+    same = (version.device, version.inode, version.size, version.mtime_ns)
+    return known[4] if known is not None and known[:4] == same else None
+
+
+def known_after(reader: Connection, route: str, after: bytes, limit: int) -> list[bytes]:
+    """Paths of known files in order, from the one after ``after`` on."""
+    rows = reader.execute(
+        "SELECT path FROM known_file WHERE route = ? AND path > ? ORDER BY path LIMIT ?",
+        (route, after, limit),
+    )
+    return [path for (path,) in rows]
+
+
+def forget(writer: Connection, route: str, paths: Iterable[bytes]) -> None:
+    """Forget known files that are no longer there."""
+    writer.executemany(
+        "DELETE FROM known_file WHERE route = ? AND path = ?", [(route, path) for path in paths]
+    )
+
+
+def born_ns(writer: Connection, route: str) -> int:
+    """When this route was first started (ns since the epoch); noted if this is that moment."""
+    writer.execute("INSERT OR IGNORE INTO route VALUES (?, ?)", (route, time.time_ns()))
+    (born,) = writer.execute("SELECT born_ns FROM route WHERE name = ?", (route,)).fetchone()
+    return int(born)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A queued transfer, and the partition that its path had last (on topic ``topic_id``)."""
+
+    outgoing: Outgoing
+    topic_id: str | None
+    partition: int | None
+
+
+def waiting(
+    reader: Connection, route: str, topic: str, lane: int, *, newest: bool, limit: int
+) -> list[Waiting]:
+    """Queued transfers of one lane that are due, the oldest or the newest first."""
+    columns = ", ".join(f"o.{name.strip()}" for name in _COLUMNS.split(","))
+    order = "DESC" if newest else "ASC"
+    rows = reader.execute(
+        f"SELECT {columns}, p.topic_id, p.partition FROM outgoing o"  # noqa: S608 - constants
+        " JOIN outgoing_path p ON p.topic = o.topic AND p.path = o.path"
+        " WHERE o.state = 'queued' AND o.route = ? AND o.topic = ? AND o.lane = ?"
+        f" AND o.not_before <= ? ORDER BY o.id {order} LIMIT ?",
+        (route, topic, lane, time.time(), limit),
+    )
+    return [Waiting(_outgoing(row[:-2]), row[-2], row[-1]) for row in rows]
+
+
+def destinations(reader: Connection) -> list[tuple[str, str]]:
+    """(route, topic) of every transfer that is queued or being sent."""
+    return reader.execute(
+        "SELECT DISTINCT route, topic FROM outgoing WHERE state = 'queued'"
+        " UNION SELECT DISTINCT route, topic FROM outgoing WHERE state = 'sending'"
+    ).fetchall()
+
+
+def sending(reader: Connection) -> list[Outgoing]:
+    """What an earlier life of the daemon had begun to send; bounded by the feed's limits."""
+    rows = reader.execute(
+        f"SELECT {_COLUMNS} FROM outgoing WHERE state = 'sending' ORDER BY id"  # noqa: S608
+    )
+    return [_outgoing(row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Where a transfer will lie in Kafka; fixed before its first record is produced."""
+
+    id: int
+    topic: str
+    path: bytes
+    topic_id: str
+    partition: int
+    chunk_size: int
+
+
+def claim(writer: Connection, claims: Sequence[Claim]) -> set[int]:
+    """Make queued transfers ``sending``; the ids of those that still were queued."""
+    claimed = set()
+    for one in claims:
+        changed = writer.execute(
+            "UPDATE outgoing SET state = 'sending', topic_id = ?, partition = ?, chunk_size = ?"
+            " WHERE id = ? AND state = 'queued'",
+            (one.topic_id, one.partition, one.chunk_size, one.id),
+        ).rowcount
+        if changed:
+            claimed.add(one.id)
+    writer.executemany(
+        "UPDATE outgoing_path SET topic_id = ?, partition = ? WHERE topic = ? AND path = ?",
+        [(c.topic_id, c.partition, c.topic, c.path) for c in claims if c.id in claimed],
+    )
+    return claimed
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The acknowledged prefix of a transfer that is being sent."""
+
+    id: int
+    acked: int
+    first_offset: int | None
+    acked_at: float
+
+
+def note_progress(writer: Connection, progress: Sequence[Progress]) -> None:
+    """Remember acknowledged prefixes, so that a restart needn't send them again."""
+    writer.executemany(
+        "UPDATE outgoing SET acked = ?, first_offset = ?, acked_at = ? WHERE id = ?",
+        [(p.acked, p.first_offset, p.acked_at, p.id) for p in progress],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a transfer ended on the sending side."""
+
+    id: int
+    tid: bytes
+    state: str  # in_kafka, failed or cancelled
+    acked: int
+    first_offset: int | None = None
+    reason: str = ""
+    fix: str = ""
+    look_again: bool = False  # the file itself changed or went: whatever settles there is new
+
+
+def end(writer: Connection, endings: Sequence[Ending]) -> None:
+    """Give transfers their last state. Only one that is queued or sending can end."""
+    now = time.time()
+    writer.executemany(
+        "UPDATE outgoing SET state = ?, acked = ?, first_offset = coalesce(?, first_offset),"
+        " acked_at = ?, ended_at = ?, reason = ?, fix = ?"
+        " WHERE id = ? AND state IN ('queued', 'sending')",
+        [(e.state, e.acked, e.first_offset, now, now, e.reason, e.fix, e.id) for e in endings],
+    )
+    writer.executemany(
+        "DELETE FROM known_file WHERE tid = ? AND (route, path) ="
+        " (SELECT route, path FROM outgoing WHERE tid = ?)",
+        [(e.tid, e.tid) for e in endings if e.look_again],
+    )
+
+
+def start_over(
+    writer: Connection,
+    transfer: Outgoing,
+    reason: str,
+    version: FileVersion | None = None,
+    not_before: float = 0.0,
+) -> bytes:
+    """End a transfer and queue the same file (or its new ``version``) under a new tid.
+
+    Killed before this is durable: the old transfer is found ``sending`` again, and judged again.
+    """
+    now = time.time()
+    offer = Offer(
+        transfer.route, transfer.topic, (), transfer.chunk_size or 0, transfer.meta, transfer.uid
+    )
+    version = version or FileVersion(
+        *(transfer.path, transfer.source, transfer.device, transfer.inode, transfer.size),
+        *(transfer.mtime_ns, transfer.mode, 0),
+    )
+    tid = _queue(writer, offer, version, json.dumps(transfer.meta), now, not_before)
+    writer.execute(
+        "UPDATE outgoing SET state = 'cancelled', ended_at = ?, reason = ?, successor = ?"
+        " WHERE id = ?",
+        (now, reason, tid, transfer.id),
+    )
+    _know(writer, transfer.route, version, tid)
+    return tid
+
+
+def postpone(
+    writer: Connection, row: Outgoing, version: FileVersion, chunk_size: int, not_before: float
+) -> None:
+    """A queued file changed again before it had settled: wait for its newest version."""
+    lane = SMALL if version.size <= chunk_size else LARGE
+    writer.execute(
+        "UPDATE outgoing SET device = ?, inode = ?, size = ?, mtime_ns = ?, mode = ?, lane = ?,"
+        " not_before = ? WHERE id = ? AND state = 'queued'",
+        (
+            *(version.device, version.inode, version.size, version.mtime_ns, version.mode),
+            *(lane, not_before, row.id),
+        ),
+    )
+    _know(writer, row.route, version, row.tid)
+
+
+def prune(writer: Connection, older_than: float, limit: int) -> int:
+    """Delete ended transfers from before ``older_than`` (epoch seconds); how many."""
+    return writer.execute(
+        "DELETE FROM outgoing WHERE id IN"
+        " (SELECT id FROM outgoing WHERE ended_at < ? ORDER BY ended_at LIMIT ?)",
+        (older_than, limit),
+    ).rowcount

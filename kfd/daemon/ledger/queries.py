@@ -1,0 +1,123 @@
+"""What people ask of the ledger: transfers by id, the newest ones, and counts by state.
+
+Everything here reads, in the caller's thread, on its own connection.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from sqlite3 import Connection
+from typing import Any
+
+from kfd.control import Direction, State, Transfer
+from kfd.errors import NoSuchTransferError, UsageError
+from kfd.paths import to_json
+
+_TAIL = 4  # bytes of a tid that its short form (8 hex digits) shows
+
+_UPLOAD = (
+    "SELECT tid, 'upload', route, topic, :origin, path, size, state,"
+    " CASE WHEN state = 'in_kafka' THEN size"
+    "      ELSE min(size, acked * coalesce(chunk_size, 0)) END,"
+    " reason, fix, queued_at, ended_at, successor FROM outgoing"
+)
+_DOWNLOAD = (
+    "SELECT tid, 'download', route, topic, origin, path, size,"
+    " CASE state WHEN 'publishing' THEN 'receiving' ELSE state END, size,"
+    " reason, '', NULL, ended_at, NULL FROM incoming"
+)
+_UPLOAD_STATES = frozenset(
+    {State.QUEUED, State.SENDING, State.IN_KAFKA, State.DELIVERED, State.FAILED, State.CANCELLED}
+)
+
+
+def _transfer(row: Any) -> Transfer:  # a row of _UPLOAD or _DOWNLOAD: typed by the schema
+    (tid, direction, route, topic, origin, path, size, state, done, *rest) = row
+    reason, fix, queued_at, ended_at, successor = rest
+    text, encoded = to_json(path)
+    return Transfer(
+        tid=tid.hex(),
+        direction=Direction(direction),
+        route=route,
+        topic=topic,
+        origin=origin,
+        path=text,
+        path_base64=encoded,
+        size=size,
+        state=State(state),
+        done=done,
+        reason=reason,
+        fix=fix,
+        queued_at=queued_at,
+        ended_at=ended_at,
+        successor=successor and successor.hex(),
+    )
+
+
+def find(reader: Connection, origin: str, tid: str) -> list[Transfer]:
+    """The transfer with this id, or whose id ends so; of both directions where both have it.
+
+    Raises :class:`UsageError` for what is no id or a tail that several transfers share, and
+    :class:`NoSuchTransferError`.
+    """
+    key = _parse(tid)
+    condition = "tid = :key" if len(key) > _TAIL else "substr(tid, 13) = :key"
+    rows = []
+    for select in (_UPLOAD, _DOWNLOAD):
+        rows += reader.execute(
+            f"{select} WHERE {condition} LIMIT 3", {"origin": origin, "key": key}
+        ).fetchall()
+    if not rows:
+        raise NoSuchTransferError(f"no transfer has the id {tid}", fix="kfdctl list")
+    if len({row[0] for row in rows}) > 1:
+        raise UsageError(f"several transfers have an id that ends in {tid}", fix="give more digits")
+    return [_transfer(row) for row in rows]
+
+
+def _parse(tid: str) -> bytes:
+    try:
+        key = bytes.fromhex(tid)
+    except ValueError:
+        key = b""
+    if len(key) not in (_TAIL, 16):
+        raise UsageError(
+            f"{tid!r} is no transfer id", fix="give its 32 hex digits, or the last 8 of them"
+        )
+    return key
+
+
+def newest(
+    reader: Connection, origin: str, state: State | None, route: str | None, limit: int
+) -> list[Transfer]:
+    """The newest transfers of both directions, the newest first."""
+    rows: list[tuple[object, ...]] = []
+    for select, uploads in ((_UPLOAD, True), (_DOWNLOAD, False)):
+        if state is not None and (state in _UPLOAD_STATES) is not uploads:
+            continue
+        rows += reader.execute(
+            f"{select} WHERE (:state IS NULL OR state = :state)"
+            " AND (:route IS NULL OR route = :route) ORDER BY id DESC LIMIT :limit",
+            {"origin": origin, "state": state, "route": route, "limit": limit},
+        ).fetchall()
+    transfers = [_transfer(row) for row in rows]
+    transfers.sort(key=lambda one: one.queued_at or one.ended_at or float("inf"), reverse=True)
+    return transfers[:limit]
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Transfers of one route and state: how many, their bytes, and the last that came to it."""
+
+    direction: str
+    route: str
+    topic: str
+    state: str
+    count: int
+    size: int
+    last: bytes
+    last_at: float | None
+
+
+def tallies(reader: Connection) -> list[Tally]:
+    """The counts of all routes that ever moved something."""
+    return [Tally(*row) for row in reader.execute("SELECT * FROM tally")]

@@ -1,0 +1,170 @@
+"""The ledger's tables, by version. A migration, once released, is never edited.
+
+Paths and names are BLOBs: a file's name is bytes. Times are seconds since the epoch (REAL).
+``tally`` is kept by triggers so that counting never reads history.
+"""
+
+from __future__ import annotations
+
+VERSION_1 = """
+CREATE TABLE identity (
+    key   TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE route (
+    name    TEXT PRIMARY KEY,
+    born_ns INTEGER NOT NULL              -- files whose ctime is older were there before the route
+) WITHOUT ROWID;
+
+CREATE TABLE outgoing (
+    id           INTEGER PRIMARY KEY,     -- order of acceptance
+    tid          BLOB NOT NULL UNIQUE,
+    route        TEXT NOT NULL,           -- '' for a send to a topic without a route
+    topic        TEXT NOT NULL,
+    path         BLOB NOT NULL,
+    source       BLOB NOT NULL,
+    device       INTEGER NOT NULL,        -- 0: not compared (network file systems)
+    inode        INTEGER NOT NULL,
+    size         INTEGER NOT NULL,
+    mtime_ns     INTEGER NOT NULL,
+    mode         INTEGER NOT NULL,
+    generation   INTEGER NOT NULL,
+    meta         TEXT NOT NULL,           -- a JSON object of strings
+    uid          INTEGER,                 -- who asked; NULL: the watcher
+    lane         INTEGER NOT NULL,        -- 0: small, 1: large
+    state        TEXT NOT NULL,
+    topic_id     TEXT,                    -- these three before the first produce
+    partition    INTEGER,
+    chunk_size   INTEGER,
+    acked        INTEGER NOT NULL DEFAULT 0,   -- records acknowledged, a prefix of the file's
+    first_offset INTEGER,
+    acked_at     REAL,
+    queued_at    REAL NOT NULL,
+    not_before   REAL NOT NULL DEFAULT 0,
+    ended_at     REAL,
+    reason       TEXT NOT NULL DEFAULT '',
+    fix          TEXT NOT NULL DEFAULT '',
+    successor    BLOB                     -- tid of the transfer that took this one's place
+);
+CREATE INDEX outgoing_queued ON outgoing (route, topic, lane, id) WHERE state = 'queued';
+CREATE INDEX outgoing_sending ON outgoing (id) WHERE state = 'sending';
+CREATE INDEX outgoing_tail ON outgoing (substr(tid, 13));
+CREATE INDEX outgoing_ended ON outgoing (ended_at) WHERE ended_at IS NOT NULL;
+
+CREATE TABLE known_file (                 -- the newest version of each file that was accepted
+    route    TEXT NOT NULL,
+    path     BLOB NOT NULL,
+    device   INTEGER NOT NULL,
+    inode    INTEGER NOT NULL,
+    size     INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    tid      BLOB,                        -- NULL: skipped, it was there before the route
+    PRIMARY KEY (route, path)
+) WITHOUT ROWID;
+
+CREATE TABLE outgoing_path (              -- never pruned: generations must not go back
+    topic      TEXT NOT NULL,
+    path       BLOB NOT NULL,
+    generation INTEGER NOT NULL,
+    topic_id   TEXT,
+    partition  INTEGER,
+    PRIMARY KEY (topic, path)
+) WITHOUT ROWID;
+
+CREATE TABLE incoming (
+    id           INTEGER PRIMARY KEY,
+    route        TEXT NOT NULL,
+    topic        TEXT NOT NULL,
+    topic_id     TEXT NOT NULL,
+    tid          BLOB NOT NULL,
+    partition    INTEGER NOT NULL,
+    first_offset INTEGER NOT NULL,
+    origin       TEXT NOT NULL,
+    path         BLOB NOT NULL,
+    generation   INTEGER NOT NULL,
+    size         INTEGER NOT NULL,
+    mtime_ns     INTEGER NOT NULL,
+    digest       BLOB,
+    meta         TEXT NOT NULL,
+    state        TEXT NOT NULL,           -- 'publishing' is the intent to rename
+    name         BLOB NOT NULL,           -- relative to the route's directory
+    device       INTEGER,
+    inode        INTEGER,
+    reason       TEXT NOT NULL DEFAULT '',
+    ended_at     REAL,
+    UNIQUE (route, topic_id, tid)
+);
+CREATE INDEX incoming_publishing ON incoming (route) WHERE state = 'publishing';
+CREATE INDEX incoming_tail ON incoming (substr(tid, 13));
+CREATE INDEX incoming_ended ON incoming (ended_at) WHERE ended_at IS NOT NULL;
+
+CREATE TABLE incoming_path (              -- the newest published version; never pruned
+    route      TEXT NOT NULL,
+    topic_id   TEXT NOT NULL,
+    origin     TEXT NOT NULL,
+    path       BLOB NOT NULL,
+    generation INTEGER NOT NULL,
+    name       BLOB NOT NULL,
+    device     INTEGER NOT NULL,
+    inode      INTEGER NOT NULL,
+    size       INTEGER NOT NULL,
+    mtime_ns   INTEGER NOT NULL,
+    PRIMARY KEY (route, topic_id, origin, path)
+) WITHOUT ROWID;
+
+CREATE TABLE bad_record (
+    route     TEXT NOT NULL,
+    reason    TEXT NOT NULL,
+    count     INTEGER NOT NULL,
+    topic     TEXT NOT NULL,              -- where the last one was seen
+    partition INTEGER NOT NULL,
+    offset    INTEGER NOT NULL,
+    seen_at   REAL NOT NULL,
+    PRIMARY KEY (route, reason)
+) WITHOUT ROWID;
+
+CREATE TABLE tally (                      -- transfers by state, cumulative over pruning
+    direction TEXT NOT NULL,
+    route     TEXT NOT NULL,
+    topic     TEXT NOT NULL,
+    state     TEXT NOT NULL,
+    count     INTEGER NOT NULL,
+    size      INTEGER NOT NULL,
+    last      BLOB NOT NULL,              -- path or name of the one that came to it last
+    last_at   REAL,
+    PRIMARY KEY (direction, route, topic, state)
+) WITHOUT ROWID;
+"""
+
+_ADD = """
+    INSERT INTO tally
+    VALUES ('{direction}', new.route, new.topic, new.state, 1, new.size, new.{name}, new.ended_at)
+    ON CONFLICT DO UPDATE SET count = count + 1, size = size + excluded.size,
+      last = excluded.last, last_at = excluded.last_at;
+"""
+_SUBTRACT = """
+    UPDATE tally SET count = count - 1, size = size - old.size
+    WHERE direction = '{direction}' AND route = old.route AND topic = old.topic
+      AND state = old.state;
+"""
+
+
+def _tally_triggers(table: str, direction: str, name: str) -> str:
+    add = _ADD.format(direction=direction, name=name)
+    subtract = _SUBTRACT.format(direction=direction)
+    return f"""
+CREATE TRIGGER {table}_inserted AFTER INSERT ON {table} BEGIN {add} END;
+CREATE TRIGGER {table}_moved AFTER UPDATE OF state ON {table} WHEN old.state <> new.state
+BEGIN {subtract} {add} END;
+CREATE TRIGGER {table}_withdrawn AFTER DELETE ON {table} WHEN old.ended_at IS NULL
+BEGIN {subtract} END;
+"""
+
+
+MIGRATIONS: tuple[str, ...] = (
+    VERSION_1
+    + _tally_triggers("outgoing", "upload", "path")
+    + _tally_triggers("incoming", "download", "name"),
+)
+"""``MIGRATIONS[n]`` brings a ledger of version n to version n + 1."""
