@@ -1,0 +1,204 @@
+"""The deliveries stage: turns Kafka's acknowledgements into the ledger's states.
+
+A transfer ends here: acknowledged whole (``in_kafka``), failed, or changed underneath. Only what
+the brokers acknowledged is written down, and only after that it is reported. Killed before the
+ledger has it: the transfer is resumed, and receivers drop the repeated records.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from kfd.daemon.budget import Budget
+from kfd.daemon.health import Health
+from kfd.daemon.ledger import Ledger, LedgerError, outgoing
+from kfd.daemon.ledger.outgoing import Ending
+from kfd.daemon.rates import Rates
+from kfd.daemon.sending import Failure, Sending
+from kfd.daemon.stage import Stage
+
+if TYPE_CHECKING:
+    from confluent_kafka import KafkaError, Message
+
+    from kfd.daemon.feed import Feed
+    from kfd.daemon.producer import RecordSink
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.1
+BUSY_POLL_SECONDS = 0.01  # while transfers leave: the last report may already be in
+PROGRESS_SECONDS = 1.0  # between notes of acknowledged prefixes
+
+
+class Deliveries(Stage):
+    """Named ``deliveries``; the only thread that polls the producer.
+
+    Producer threads hand over what has had its last turn by :meth:`leave`; a transfer is finished
+    when the last of its delivery reports is in as well.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        budget: Budget,
+        health: Health,
+        rates: Rates,
+        *,
+        classify: Callable[[KafkaError], Failure],
+        on_changed: Callable[[Sending], None],
+        stop_seconds: float,
+    ) -> None:
+        """``on_changed``: the file of a transfer changed or went. ``stop_seconds``: for the end."""
+        super().__init__("deliveries")
+        self._ledger = ledger
+        self._budget = budget
+        self._health = health
+        self._rates = rates
+        self._classify = classify
+        self._on_changed = on_changed
+        self._stop_seconds = stop_seconds
+        self._left: deque[Sending] = deque()  # from producer threads; bounded by the budget
+        self._leaving: set[Sending] = set()
+        self._touched: list[Sending] = []
+        self._moved: set[Sending] = set()
+        self._records = 0
+        self._size = 0
+        self._noted_at = 0.0
+        self._unsaved: list[tuple[Ending, Sending]] = []
+        self._saving: list[tuple[Ending, Sending]] = []
+        self._saved: Future[None] | None = None
+
+    def connect(self, sink: RecordSink, feed: Feed) -> None:
+        """Close the circle: the sink reports to this stage, which tells the feed. Before start."""
+        self._sink = sink
+        self._feed = feed
+
+    def on_delivery(self, sending: Sending, error: KafkaError | None, message: Message) -> None:
+        """A delivery report; called by the sink within :meth:`RecordSink.poll`."""
+        size = len(message)
+        self._records += 1
+        self._size += size
+        sending.returned += 1
+        if error is not None:
+            sending.fail(self._classify(error))
+        elif sending.failure is None:
+            sending.acked += 1
+            if sending.first_offset is None:
+                sending.first_offset = message.offset()
+            self._rates.add(sending.row.route, sending.row.topic, size)
+            if sending.begin.chunks > 1:
+                self._moved.add(sending)
+        if sending.returned == sending.produced:
+            self._touched.append(sending)
+
+    def leave(self, sendings: Iterable[Sending]) -> None:
+        """These have had their last turn. Producer threads."""
+        self._left.extend(sendings)
+
+    def run(self) -> None:
+        while not self.stopping.is_set():
+            self._step(BUSY_POLL_SECONDS if self._leaving or self._saving else POLL_SECONDS)
+        self._finish()
+
+    def _step(self, timeout: float) -> None:
+        self._sink.poll(timeout)
+        self.beat()
+        self._budget.release(self._records, self._size)
+        self._records = self._size = 0
+        self._finish_settled()
+        self._save()
+        now = time.monotonic()
+        if now - self._noted_at > PROGRESS_SECONDS:
+            self._noted_at = now
+            self._note_progress()
+
+    def _finish_settled(self) -> None:
+        candidates = [one for one in self._touched if one in self._leaving]
+        self._touched.clear()
+        while self._left:
+            sending = self._left.popleft()
+            self._leaving.add(sending)
+            candidates.append(sending)
+        for sending in candidates:
+            if sending.settled and sending in self._leaving:
+                self._leaving.remove(sending)
+                self._end(sending)
+
+    def _end(self, sending: Sending) -> None:
+        failure = sending.failure
+        if failure is None:
+            self._unsaved.append((sending.ending("in_kafka"), sending))
+        elif failure.state:
+            log.warning("%s: %s", sending.row.tid.hex(), failure.reason)
+            self._unsaved.append((sending.ending(failure.state, failure), sending))
+        else:
+            self._interrupt(sending)
+
+    def _interrupt(self, sending: Sending) -> None:
+        """Keep the acknowledged prefix; the feed takes the transfer up again from the ledger."""
+        self._moved.discard(sending)
+        progress = [sending.progress(time.time())]
+        self._ledger.write_patiently(lambda db: outgoing.note_progress(db, progress))
+        self._feed.released([sending], resume=True)
+
+    def _save(self) -> None:
+        """Write endings down, one group at a time, without waiting for the disk."""
+        if self._saved is not None:
+            if not self._saved.done():
+                return
+            self._take_over(self._saved)
+        if self._unsaved:
+            self._saving, self._unsaved = self._unsaved, []
+            endings = [ending for ending, _ in self._saving]
+            self._saved = self._ledger.submit(lambda db: outgoing.end(db, endings))
+
+    def _take_over(self, saved: Future[None]) -> None:
+        try:
+            saved.result()
+        except LedgerError as error:
+            self._health.report("ledger", "endings", str(error), error.fix)
+            self._unsaved = self._saving + self._unsaved
+        else:
+            self._health.clear("ledger", "endings")
+            for ending, sending in self._saving:
+                self._moved.discard(sending)
+                self._after(ending, sending)
+            self._feed.released(sending for _, sending in self._saving)
+        self._saving, self._saved = [], None
+
+    def _after(self, ending: Ending, sending: Sending) -> None:
+        """What follows once an ending is on disk."""
+        if ending.state == "in_kafka":
+            return
+        if sending.produced and sending.begin.chunks > 1:
+            self._sink.abort(sending)
+        if ending.look_again:
+            self._on_changed(sending)
+
+    def _note_progress(self) -> None:
+        if self._moved:
+            now = time.time()
+            progress = [sending.progress(now) for sending in self._moved]
+            self._moved.clear()
+            self._ledger.submit(lambda db: outgoing.note_progress(db, progress))
+
+    def _finish(self) -> None:
+        """Wait for what is in flight, up to the deadline, and write down how far it came.
+
+        The producer threads have stopped by now.
+        """
+        deadline = time.monotonic() + self._stop_seconds
+        while self._budget.used()[0] and time.monotonic() < deadline:
+            self._step(POLL_SECONDS)
+        if self._budget.used()[0]:
+            self._sink.give_up(1.0)
+        while (self._saving or self._unsaved or self._left) and time.monotonic() < deadline + 5:
+            self._step(BUSY_POLL_SECONDS)
+        self._note_progress()
+        for sending in self._feed.unfinished():
+            sending.close()

@@ -1,0 +1,35 @@
+"""Which partition the chunks of a path lie in."""
+
+from __future__ import annotations
+
+_CANDIDATES = 16  # looked at for each choice, so that a topic may have thousands of partitions
+
+
+class Placement:
+    """Chooses the least loaded partition of one topic. Used by the feed's thread only.
+
+    The load is what this daemon has placed and not yet seen acknowledged; ties go round, so that
+    small files spread as well.
+    """
+
+    def __init__(self, topic_id: str, partitions: int) -> None:
+        self.topic_id = topic_id
+        self.partitions = partitions
+        self._load = [0] * partitions  # bytes
+        self._cursor = 0
+
+    def choose(self, topic_id: str | None, partition: int | None) -> int:
+        """The partition of a path that had ``partition`` of topic ``topic_id`` last, if it had."""
+        if partition is not None and topic_id == self.topic_id:
+            return partition
+        start = self._cursor
+        count = min(_CANDIDATES, self.partitions)
+        candidates = [(start + i) % self.partitions for i in range(count)]
+        chosen = min(candidates, key=self._load.__getitem__)
+        self._cursor = (chosen + 1) % self.partitions
+        return chosen
+
+    def add(self, partition: int, size: int) -> None:
+        """Count (or with a negative size, discount) bytes to be sent to a partition."""
+        if partition < self.partitions:
+            self._load[partition] += size

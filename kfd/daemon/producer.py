@@ -1,0 +1,191 @@
+"""The producers: the one Kafka producer of the daemon, and the pool of threads that feed it.
+
+A producer thread takes a turn from the feed, waits for room in the budget, reads and hashes chunks
+and hands them to librdkafka. Whether they arrived is the deliveries stage's business.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from kfd.daemon.budget import Budget
+from kfd.daemon.feed import Feed, Turn
+from kfd.daemon.sending import INTERRUPTED, Failure, Sending
+from kfd.daemon.stage import Stage
+from kfd.errors import ConfigError
+from kfd.kafka import RECORD_OVERHEAD, client_properties, describe
+from kfd.wire import FLAG_ABORT, HEADER_NAME, Header, encode_header
+
+log = logging.getLogger(__name__)
+
+_PERMANENT = {
+    KafkaError.MSG_SIZE_TOO_LARGE: "lower chunk_size, or raise max.message.bytes on the topic",
+    KafkaError.RECORD_LIST_TOO_LARGE: "lower chunk_size, or raise max.message.bytes on the topic",
+    KafkaError.INVALID_RECORD: "look at the broker's log: it refuses the record as it is",
+    KafkaError.INVALID_CONFIG: "mend the topic's configuration",
+}
+_ABORT_MARGIN = 1024  # records that librdkafka's queue takes beyond the budget: aborts
+
+Report = Callable[[Sending, KafkaError | None, Message], None]
+
+
+def classify(error: KafkaError) -> Failure:
+    """What a delivery error means for its transfer: its end, or a later resume."""
+    fix = _PERMANENT.get(error.code())
+    if fix is None:
+        return INTERRUPTED
+    return Failure("failed", f"Kafka refuses it: {describe(error)}", fix)
+
+
+class RecordSink:
+    """librdkafka's producer: idempotent, ``acks=all``, without a timeout of its own.
+
+    ``produce`` is called by producer threads, the rest by the deliveries thread.
+    """
+
+    def __init__(
+        self,
+        properties: Mapping[str, str],
+        budget: Budget,
+        chunk_size: int,
+        on_trouble: Callable[[str], None],
+    ) -> None:
+        """``on_trouble`` hears of errors that concern no record. Raises :class:`ConfigError`."""
+        self._on_trouble = on_trouble
+        self._fatal = False
+        self._properties: dict[str, Any] = client_properties(properties, self._on_error) | {
+            "acks": "all",
+            "enable.idempotence": "true",
+            "message.timeout.ms": "0",
+            "message.max.bytes": str(max(chunk_size + RECORD_OVERHEAD, 1_000_000)),
+            "queue.buffering.max.messages": str(budget.max_records + _ABORT_MARGIN),
+            "queue.buffering.max.kbytes": str(
+                (budget.max_size + (budget.max_records + _ABORT_MARGIN) * RECORD_OVERHEAD) // 1024
+            ),
+        }
+        self._producer = self._connect()
+
+    def produce(self, sending: Sending, header: bytes, value: bytes, on_delivery: Report) -> None:
+        """Hand over one record; ``on_delivery`` hears its fate. The value is copied.
+
+        Raises :class:`KafkaException` or :class:`BufferError`; then there will be no report.
+        """
+        self._producer.produce(
+            sending.row.topic,
+            value=value,
+            key=sending.key,
+            partition=sending.partition,
+            headers=[(HEADER_NAME, header)],
+            on_delivery=partial(on_delivery, sending),
+        )
+
+    def abort(self, sending: Sending) -> None:
+        """Tell receivers to drop a transfer's partial. Best effort: they expire it otherwise."""
+        header = encode_header(Header(sending.row.tid, sending.next_index, FLAG_ABORT))
+        try:
+            self._producer.produce(
+                sending.row.topic,
+                value=b"",
+                key=sending.key,
+                partition=sending.partition,
+                headers=[(HEADER_NAME, header)],
+            )
+        except (KafkaException, BufferError) as error:
+            log.debug("abort of %s not sent: %s", sending.row.tid.hex(), error)
+
+    def poll(self, timeout: float) -> None:
+        """Serve delivery reports, waiting up to ``timeout`` seconds for the first."""
+        self._producer.poll(timeout)
+        if self._fatal:
+            self._replace()
+
+    def give_up(self, timeout: float) -> None:
+        """Report what is still in flight as not delivered; it is resumed at the next start."""
+        self._producer.purge()
+        self._producer.flush(timeout)
+
+    def _connect(self) -> Producer:
+        try:
+            return Producer(self._properties)
+        except (KafkaException, TypeError, ValueError) as error:
+            reason = error.args[0] if error.args else error
+            text = describe(reason) if isinstance(reason, KafkaError) else str(reason)
+            raise ConfigError(f"kafka: {text}", fix="see librdkafka's properties") from error
+
+    def _replace(self) -> None:
+        """After a fatal error: a new producer; what the old one held is resumed."""
+        log.warning("replacing the Kafka producer after a fatal error")
+        old, self._producer, self._fatal = self._producer, self._connect(), False
+        old.purge()
+        old.flush(1)
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.fatal():
+            self._fatal = True
+        self._on_trouble(describe(error))
+
+
+class ProducerThread(Stage):
+    """One of the pool: takes turns until it is stopped. Named ``producer-N``."""
+
+    def __init__(
+        self,
+        number: int,
+        feed: Feed,
+        sink: RecordSink,
+        budget: Budget,
+        *,
+        on_delivery: Report,
+        leave: Callable[[Iterable[Sending]], None],
+    ) -> None:
+        """``on_delivery`` and ``leave`` are the deliveries stage's."""
+        super().__init__(f"producer-{number}")
+        self._feed = feed
+        self._sink = sink
+        self._budget = budget
+        self._on_delivery = on_delivery
+        self._leave = leave
+
+    def run(self) -> None:
+        while not self.stopping.is_set():
+            self.beat()
+            turn = self._feed.take(timeout=1.0)
+            if turn is not None:
+                self._serve(turn)
+
+    def _serve(self, turn: Turn) -> None:
+        if self._budget.acquire(turn.records, turn.size, self.beat):
+            records, size = turn.records, turn.size
+            for sending in turn.sendings:
+                sent_records, sent_size = self._send(sending, turn.max_records)
+                records -= sent_records
+                size -= sent_size
+            self._budget.release(records, size)  # what was granted and not needed
+        leaving = {s for s in turn.sendings if s.read_to_end or s.failure is not None}
+        self._leave(leaving)
+        self._feed.give_back(turn, [s for s in turn.sendings if s not in leaving])
+
+    def _send(self, sending: Sending, max_records: int) -> tuple[int, int]:
+        """Produce the next chunks of one file; records and bytes handed over."""
+        records = size = 0
+        while records < max_records and not sending.read_to_end and sending.failure is None:
+            record = sending.read()
+            if record is None:
+                break
+            try:
+                self._sink.produce(sending, *record, self._on_delivery)
+            except (KafkaException, BufferError) as error:
+                log.debug("not produced: %s", error)
+                sending.fail(INTERRUPTED)
+                break
+            sending.produced += 1
+            records += 1
+            size += len(record[1])
+        if sending.read_to_end or sending.failure is not None:
+            sending.close()
+        return records, size

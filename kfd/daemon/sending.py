@@ -1,0 +1,208 @@
+"""One file on its way into Kafka: read in order, hashed, and compared before and after.
+
+Killed at any point, the ledger's row still says ``sending`` with its partition, chunk size and
+acknowledged prefix; the next start resumes or starts over from that (see ``feed.py``). A record
+that was produced twice because of it is a duplicate to every receiver.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+
+from blake3 import blake3
+
+from kfd.daemon.ledger.outgoing import Ending, Outgoing, Progress
+from kfd.wire import Begin, End, Header, chunk_count, encode_header, record_key
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a file can't be sent on: how its transfer ends, or that it is to be resumed."""
+
+    state: str = ""  # empty: only interrupted, the transfer goes on later
+    reason: str = ""
+    fix: str = ""
+    look_again: bool = False
+
+
+INTERRUPTED = Failure()
+CHANGED = Failure(
+    "cancelled", "the file changed while it was being read; it is sent when it settles", "", True
+)
+GONE = Failure("failed", "the file is no longer there", "", True)
+
+
+class Sending:
+    """A transfer while it is being sent.
+
+    ``next_index`` and the file belong to the producer thread whose turn it is; ``acked`` and
+    ``returned`` to the deliveries thread. ``failure`` is set by either, once, and never unset.
+    """
+
+    __slots__ = (
+        "_fd",
+        "_hasher",
+        "acked",
+        "begin",
+        "failure",
+        "first_offset",
+        "key",
+        "next_index",
+        "partition",
+        "produced",
+        "returned",
+        "row",
+    )
+
+    def __init__(self, row: Outgoing, origin: str, instance: bytes) -> None:
+        assert row.chunk_size is not None
+        assert row.partition is not None
+        self.row = row
+        self.partition = row.partition
+        self.key = record_key(row.tid)
+        self.begin = Begin(
+            path=row.path,
+            topic=row.topic,
+            origin=origin,
+            instance=instance,
+            generation=row.generation,
+            size=row.size,
+            mtime_ns=row.mtime_ns,
+            mode=row.mode & 0o777,
+            chunk_size=row.chunk_size,
+            chunks=chunk_count(row.size, row.chunk_size),
+            meta=row.meta,
+        )
+        self.next_index = row.acked
+        self.acked = row.acked
+        self.first_offset = row.first_offset
+        self.produced = 0
+        self.returned = 0
+        self.failure: Failure | None = None
+        self._fd = -1
+        self._hasher = blake3()
+
+    @property
+    def read_to_end(self) -> bool:
+        """Whether every chunk has been handed to Kafka's client."""
+        return self.next_index == self.begin.chunks
+
+    @property
+    def complete(self) -> bool:
+        """Whether every chunk has been acknowledged."""
+        return self.acked == self.begin.chunks
+
+    @property
+    def settled(self) -> bool:
+        """Whether every record that was produced has had its delivery report."""
+        return self.returned == self.produced
+
+    def remaining(self) -> tuple[int, int]:
+        """Records and bytes still to be read."""
+        return (
+            self.begin.chunks - self.next_index,
+            self.begin.size - self.next_index * self.begin.chunk_size,
+        )
+
+    def read(self) -> tuple[bytes, bytes] | None:
+        """Header and value of the next record.
+
+        None when the file can't be read on; ``failure`` then says why.
+        """
+        try:
+            if self._fd < 0 and not self._open():
+                return None
+            return self._read_chunk()
+        except OSError as error:
+            self.fail(_os_failure(error))
+            return None
+
+    def fail(self, failure: Failure) -> None:
+        """Note why sending can't go on; the first reason stays."""
+        if self.failure is None:
+            self.failure = failure
+
+    def close(self) -> None:
+        """Close the file. In the thread whose turn it is, or after the last turn."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def ending(self, state: str, failure: Failure = INTERRUPTED) -> Ending:
+        """What the ledger is told about the end of this transfer."""
+        return Ending(
+            *(self.row.id, self.row.tid, state, self.acked, self.first_offset),
+            *(failure.reason, failure.fix, failure.look_again),
+        )
+
+    def progress(self, now: float) -> Progress:
+        """What the ledger is told while the transfer goes on. ``now``: epoch seconds."""
+        return Progress(self.row.id, self.acked, self.first_offset, now)
+
+    def _open(self) -> bool:
+        # O_NONBLOCK: a FIFO that was put in the file's place must not hang the thread
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        self._fd = os.open(self.row.source, flags)
+        if not self._unchanged():
+            self.fail(CHANGED)
+            return False
+        size = self.begin.chunk_size
+        for index in range(self.next_index):  # resumed: the digest is of the whole file
+            chunk = self._read_exactly(size, index * size)
+            if chunk is None:
+                return False
+            self._hasher.update(chunk)
+        return True
+
+    def _read_chunk(self) -> tuple[bytes, bytes] | None:
+        index, begin = self.next_index, self.begin
+        chunk = self._read_exactly(begin.chunk_length(index), index * begin.chunk_size)
+        if chunk is None:
+            return None
+        self._hasher.update(chunk)
+        last = index == begin.chunks - 1
+        if last and not self._unchanged():
+            self.fail(CHANGED)
+            return None
+        header = Header(
+            self.row.tid,
+            index,
+            0,
+            begin if index == 0 else None,
+            End(begin.size, begin.chunks, self._hasher.digest()) if last else None,
+        )
+        self.next_index = index + 1
+        return encode_header(header), chunk
+
+    def _read_exactly(self, size: int, offset: int) -> bytes | None:
+        """``size`` bytes from ``offset`` on; None, and a failure, if the file is shorter now.
+
+        One object of bytes: that is all that librdkafka's client takes without a copy of its own.
+        """
+        chunk = os.pread(self._fd, size, offset)
+        while len(chunk) < size:
+            more = os.pread(self._fd, size - len(chunk), offset + len(chunk))
+            if not more:
+                self.fail(CHANGED)
+                return None
+            chunk += more
+        return chunk
+
+    def _unchanged(self) -> bool:
+        now, row = os.fstat(self._fd), self.row
+        same = (now.st_size, now.st_mtime_ns) == (row.size, row.mtime_ns)
+        if row.inode:
+            same = same and (now.st_dev, now.st_ino) == (row.device, row.inode)
+        return same
+
+
+def _os_failure(error: OSError) -> Failure:
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return GONE
+    if error.errno == errno.ELOOP:
+        return CHANGED
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return Failure("failed", f"the daemon may not read it: {error.strerror}", "chmod or chown")
+    return INTERRUPTED

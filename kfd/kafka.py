@@ -1,0 +1,180 @@
+"""Looks at Kafka that are not about moving data: which topics there are, what they take.
+
+Used by the daemon's topic watch; no thread of its own. Topics are looked at with
+``describe_topics`` only: asking for a topic's metadata by name may create it on some brokers.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not all are in its __all__
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
+
+from kfd.errors import ConfigError, KfdError
+
+log = logging.getLogger(__name__)
+_silent = logging.getLogger("kfd.librdkafka")
+_silent.setLevel(logging.CRITICAL)  # it repeats itself many times a second; see error_cb instead
+
+RECORD_OVERHEAD = 16 * 1024 + 512
+"""Bytes that a record may need besides its chunk: the largest header, the key, the framing."""
+
+ErrorHandler = Callable[[KafkaError], None]
+
+
+class BrokerAwayError(KfdError):
+    """No broker answers, or none lets us in."""
+
+    retry = True
+
+
+class TopicRefusedError(KfdError):
+    """The brokers answer, but won't show or make this topic."""
+
+    retry = True
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """What a look at a topic showed. The limits are None where we may not read them."""
+
+    name: str
+    topic_id: str
+    partitions: int
+    max_record: int | None = None  # bytes (max.message.bytes)
+    compacted: bool = False
+    retention: float | None = None  # seconds; None: unknown or for ever
+
+
+def client_properties(properties: Mapping[str, str], on_error: ErrorHandler) -> dict[str, Any]:
+    """The properties that all of kfd's Kafka clients share.
+
+    ``on_error`` is called in the thread that polls the client. A broker that comes back is found
+    within a second, not librdkafka's ten.
+    """
+    return {
+        "client.id": "kfd",
+        "reconnect.backoff.ms": "100",
+        "reconnect.backoff.max.ms": "1000",
+        "socket.keepalive.enable": "true",
+        **properties,
+        "allow.auto.create.topics": "false",
+        "log.connection.close": "false",
+        "logger": _silent,
+        "error_cb": on_error,
+    }
+
+
+def describe(error: KafkaError) -> str:
+    """An error in words, without librdkafka's prefixes."""
+    text: str = error.str()
+    return text.removeprefix("Broker: ").removeprefix("Local: ").strip() or str(error.name())
+
+
+class ClusterView:
+    """A connection for looking at topics and making those that are missing.
+
+    Methods may be called in any thread, wait at most ``timeout`` seconds for the brokers and
+    raise :class:`BrokerAwayError` where none answers.
+    """
+
+    def __init__(self, properties: Mapping[str, str], timeout: float = 3.0) -> None:
+        """Raises :class:`ConfigError` for properties that librdkafka refuses."""
+        self._timeout = timeout
+        self._last_error = ""
+        try:
+            self._admin = AdminClient(client_properties(properties, self._on_error))
+        except (KafkaException, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"kafka: {_reason(error)}", fix="see librdkafka's list of properties"
+            ) from error
+
+    def topics(self, names: Iterable[str]) -> dict[str, Topic | None]:
+        """Each topic as it is now; None for one that doesn't exist."""
+        answers = self._admin.describe_topics(
+            TopicCollection(list(names)), request_timeout=self._timeout
+        )
+        found: dict[str, Topic | None] = {}
+        for name, answer in answers.items():
+            description = self._result(answer, name, {KafkaError.UNKNOWN_TOPIC_OR_PART})
+            found[name] = description and Topic(
+                name, str(description.topic_id), len(description.partitions)
+            )
+        return found
+
+    def limits(self, topic: Topic) -> Topic:
+        """``topic`` with its limits; as it was where we may not read configurations."""
+        resource = ConfigResource(ResourceType.TOPIC, topic.name)
+        answer = self._admin.describe_configs([resource], request_timeout=self._timeout)[resource]
+        config = self._result(
+            answer,
+            topic.name,
+            {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED},
+        )
+        if config is None:
+            return topic
+        retention_ms = int(config["retention.ms"].value)
+        return Topic(
+            topic.name,
+            topic.topic_id,
+            topic.partitions,
+            max_record=int(config["max.message.bytes"].value),
+            compacted="compact" in config["cleanup.policy"].value,
+            retention=retention_ms / 1000 if retention_ms >= 0 else None,
+        )
+
+    def create(self, name: str) -> None:
+        """Make a topic with the brokers' defaults. One that exists meanwhile is as good."""
+        request = NewTopic(name, num_partitions=-1, replication_factor=-1)
+        answer = self._admin.create_topics([request], request_timeout=self._timeout)[name]
+        self._result(answer, name, {KafkaError.TOPIC_ALREADY_EXISTS})
+
+    def low_watermarks(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
+        """The oldest offset that each (topic, partition) still has."""
+        request = {TopicPartition(*one): OffsetSpec.earliest() for one in partitions}  # type: ignore[no-untyped-call]
+        answers = self._admin.list_offsets(request, request_timeout=self._timeout)
+        return {
+            (one.topic, one.partition): self._result(answer, one.topic, set()).offset
+            for one, answer in answers.items()
+        }
+
+    def brokers(self) -> int:
+        """How many brokers the cluster has now."""
+        answer = self._admin.describe_cluster(request_timeout=self._timeout)
+        return len(self._result(answer, "cluster", set()).nodes)
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - its public name
+            self._last_error = describe(error)
+
+    def _result(self, answer: Future[Any], what: str, expected: set[int]) -> Any:
+        """The answer; None for an ``expected`` error."""
+        try:
+            result = answer.result(self._timeout + 1)
+        except (KafkaException, TimeoutError) as error:
+            code = error.args[0].code() if isinstance(error, KafkaException) else None
+            if code in expected:
+                return None
+            self._admin.poll(0)  # lets _on_error hear why
+            if code is not None and code >= 0:
+                raise TopicRefusedError(f"{what}: {_reason(error)}") from error
+            raise BrokerAwayError(self._last_error or _reason(error)) from error
+        self._last_error = ""
+        return result
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, KafkaException) and isinstance(error.args[0], KafkaError):
+        return describe(error.args[0])
+    return str(error) or type(error).__name__
