@@ -1,0 +1,297 @@
+"""The consumers: members of a route's group, each a thread with a client and a receiver of its own.
+
+Offsets are kfd's own: the client commits nothing by itself, starts nowhere by itself, and what is
+committed is what the receiver calls safe. A commit that is lost only repeats work.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from kfd.assembly import OpenTransfer
+from kfd.daemon.health import Health
+from kfd.daemon.partials import DiskError
+from kfd.daemon.rates import Rates
+from kfd.daemon.receiver import Receiver, Record
+from kfd.daemon.stage import Stage
+from kfd.daemon.topics import TopicWatch
+from kfd.kafka import client_properties, describe
+
+log = logging.getLogger(__name__)
+
+BATCH = 256  # records
+POLL_SECONDS = 0.2
+COMMIT_SECONDS = 0.5
+RETRY_SECONDS = 2.0
+_COMMITTED_SECONDS = 10.0  # to be told the group's offsets
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """How a consumer thread takes part in its group."""
+
+    route: str
+    topic: str
+    group: str
+    member: str  # unique and stable: origin, ledger, route and thread
+    start: str  # earliest or latest; where a group that never committed begins
+
+
+class ConsumerThread(Stage):
+    """One of a route's pool, named ``consumer-ROUTE-N``. All but :meth:`lag` in its own thread."""
+
+    def __init__(
+        self,
+        name: str,
+        membership: Membership,
+        properties: Mapping[str, str],
+        receiver: Receiver,
+        assigned: set[int],
+        topics: TopicWatch,
+        health: Health,
+        rates: Rates,
+    ) -> None:
+        """``assigned`` is filled with the partitions that are this thread's; shared with those who
+        may act only on them."""
+        super().__init__(name)
+        self.records = 0  # read since the start; written by this thread only
+        self.receiving: tuple[OpenTransfer, ...] = ()  # a snapshot, for others to read
+        self._receiver = receiver
+        self._membership = membership
+        self._properties = properties
+        self._topics = topics
+        self._health = health
+        self._rates = rates
+        self._topic_id = ""
+        self._committed: dict[int, int] = {}
+        self._commit_due = 0.0
+        self._lag: dict[int, int] = {}
+        self._assigned = assigned
+
+    def lag(self) -> int | None:
+        """Records that are in the topic and not read, as far as it was seen. Any thread."""
+        lag = self._lag.copy()
+        return sum(lag.values()) if lag else None
+
+    def run(self) -> None:
+        while not self.stopping.is_set():
+            self.beat()
+            topic = self._topics.usable(self._membership.topic)
+            if topic is None:
+                self.stopping.wait(POLL_SECONDS)
+                continue
+            self._topic_id = topic.topic_id
+            self._take_part()
+
+    def _take_part(self) -> None:
+        """Be a member of the group until stopped, or the topic is another one."""
+        consumer = Consumer(self._client_properties())
+        try:
+            consumer.subscribe(
+                [self._membership.topic],
+                on_assign=self._on_assign,
+                on_revoke=self._on_revoke,
+                on_lost=self._on_lost,
+            )
+            while not self.stopping.is_set() and self._same_topic():
+                self._step(consumer)
+            self._commit(consumer, wait=True)
+        except KafkaException as error:
+            reason = describe(error.args[0])
+            self._health.report(self._membership.route, self.name, f"reading stopped: {reason}")
+            self.stopping.wait(RETRY_SECONDS)
+        finally:
+            self._give_up(list(self._assigned))
+            consumer.close()
+
+    def _same_topic(self) -> bool:
+        topic = self._topics.usable(self._membership.topic)
+        return topic is None or topic.topic_id == self._topic_id
+
+    def _step(self, consumer: Consumer) -> None:
+        messages = self._poll(consumer)
+        records = [r for m in messages if (r := self._record(consumer, m)) is not None]
+        self.beat()
+        if records:
+            self.records += len(records)
+            try:
+                self._receiver.receive(records)
+            except DiskError as error:
+                self._wait_for_disk(consumer, error)
+            size = sum(len(record.value or b"") for record in records)
+            self._rates.add(self._membership.route, self._membership.topic, size)
+        self._health.clear(self._membership.route, self.name)
+        self._note_lag(consumer)
+        self._commit(consumer)
+
+    def _poll(self, consumer: Consumer) -> list[Message]:
+        first = consumer.poll(POLL_SECONDS)
+        if first is None:
+            return []
+        # consume() waits for its whole timeout unless it gets all: ask for what is there already
+        return [first, *consumer.consume(BATCH - 1, 0)]
+
+    def _record(self, consumer: Consumer, message: Message) -> Record | None:
+        error = message.error()
+        fetched: Any = message  # the client's types allow what Kafka doesn't
+        partition: int = fetched.partition()
+        if error is not None:
+            self._on_error(consumer, error, partition)
+            return None
+        if partition not in self._assigned:  # fetched before it was given up
+            return None
+        return Record(partition, fetched.offset(), _headers(fetched), fetched.value())
+
+    def _on_error(self, consumer: Consumer, error: KafkaError, partition: int) -> None:
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its public name
+            self._reset(consumer, partition)
+        elif error.fatal():
+            raise KafkaException(error)
+        else:
+            log.debug("%s: %s", self.name, describe(error))
+            self._topics.look_soon()
+
+    def _reset(self, consumer: Consumer, partition: int) -> None:
+        """The topic no longer has our position: go on with the oldest that it has, and say so."""
+        low, high = consumer.get_watermark_offsets(self._partition(partition), _COMMITTED_SECONDS)
+        position = self._receiver.positions().get(partition, 0)
+        log.warning(
+            "%s: %s[%d] has offsets %d to %d, not %d: reading from %d",
+            *(self._membership.route, self._membership.topic, partition, low, high, position, low),
+        )
+        self._receiver.drop([partition])
+        self._move(consumer, {partition: low})
+
+    def _move(self, consumer: Consumer, offsets: Mapping[int, int]) -> None:
+        """Read partitions on from other offsets. (After a reset error ``seek`` fails.)"""
+        moved = [self._partition(number, offset) for number, offset in offsets.items()]
+        consumer.incremental_unassign(moved)
+        consumer.incremental_assign(moved)
+        for number, offset in offsets.items():
+            self._receiver.take(number, self._topic_id, offset)
+
+    def _wait_for_disk(self, consumer: Consumer, error: DiskError) -> None:
+        """Pause until the disk takes files again; polling goes on, so the group keeps us."""
+        route = self._membership.route
+        paused = [self._partition(number) for number in self._assigned]
+        consumer.pause(paused)
+        while not self.stopping.is_set():
+            self._health.report(route, "disk", str(error), error.fix)
+            until = time.monotonic() + RETRY_SECONDS
+            while time.monotonic() < until and not self.stopping.is_set():
+                consumer.poll(POLL_SECONDS)  # paused: serves rebalances, gives no records
+                self.beat()
+            try:
+                self._move(consumer, self._receiver.start_over())
+            except DiskError as again:
+                error = again
+            else:
+                self._health.clear(route, "disk")
+                return
+
+    def _on_assign(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        committed = consumer.committed(list(partitions), _COMMITTED_SECONDS)
+        for one in committed:
+            if one.offset < 0:
+                low, high = consumer.get_watermark_offsets(one, _COMMITTED_SECONDS)
+                one.offset = low if self._membership.start == "earliest" else high
+            self._receiver.take(one.partition, self._topic_id, one.offset)
+            self._assigned.add(one.partition)
+        consumer.incremental_assign(committed)
+        log.info("%s: reads partitions %s", self.name, sorted(self._assigned))
+
+    def _on_revoke(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        self._commit(consumer, wait=True)
+        self._on_lost(consumer, partitions)
+
+    def _on_lost(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        self._give_up([one.partition for one in partitions])
+        consumer.incremental_unassign(list(partitions))
+
+    def _give_up(self, partitions: Sequence[int]) -> None:
+        for number in partitions:
+            self._assigned.discard(number)
+            self._committed.pop(number, None)
+            self._lag.pop(number, None)
+        try:
+            self._receiver.drop(partitions)
+        except DiskError as error:
+            log.warning("%s: %s", self.name, error)  # removed at the next start
+
+    def _commit(self, consumer: Consumer, *, wait: bool = False) -> None:
+        """Commit what is safe and new; with ``wait``, and at once, before partitions are left."""
+        now = time.monotonic()
+        if not wait and now < self._commit_due:
+            return
+        self._commit_due = now + COMMIT_SECONDS
+        self.receiving = tuple(self._receiver.open_transfers())
+        safe = self._receiver.safe_offsets()
+        new = {n: offset for n, offset in safe.items() if self._committed.get(n) != offset}
+        if not new:
+            return
+        offsets = [self._partition(number, offset) for number, offset in new.items()]
+        try:
+            if wait:
+                consumer.commit(offsets=offsets, asynchronous=False)
+            else:
+                consumer.commit(offsets=offsets, asynchronous=True)
+        except KafkaException as error:
+            log.debug("%s: commit: %s", self.name, describe(error.args[0]))
+        else:
+            self._committed.update(new)
+
+    def _on_commit(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
+        if error is not None:
+            for one in partitions:
+                self._committed.pop(one.partition, None)  # it is committed again
+
+    def _note_lag(self, consumer: Consumer) -> None:
+        for number, position in self._receiver.positions().items():
+            low, high = consumer.get_watermark_offsets(self._partition(number), cached=True)
+            if high >= 0:
+                self._lag[number] = max(0, high - max(low, position))
+
+    def _partition(self, number: int, offset: int | None = None) -> TopicPartition:
+        if offset is None:
+            return TopicPartition(self._membership.topic, number)
+        return TopicPartition(self._membership.topic, number, offset)
+
+    def _on_trouble(self, error: KafkaError) -> None:
+        log.debug("%s: %s", self.name, describe(error))
+        self._topics.look_soon()
+
+    def _client_properties(self) -> dict[str, Any]:
+        shared = client_properties(self._properties, self._on_trouble) | {
+            "group.id": self._membership.group,
+            "enable.auto.commit": "false",
+            "enable.auto.offset.store": "false",
+            "auto.offset.reset": "error",
+            "on_commit": self._on_commit,
+        }
+        defaults = {"queued.max.messages.kbytes": "4096", "fetch.max.bytes": str(4 << 20)}
+        if self._properties.get("group.protocol") != "consumer":
+            # there static membership is fatal after a kill; here it brings partitions back at once
+            defaults |= {
+                "session.timeout.ms": "10000",
+                "group.instance.id": self._membership.member,
+                "partition.assignment.strategy": "cooperative-sticky",
+            }
+        return defaults | shared
+
+
+def _headers(message: Any) -> Sequence[tuple[str, bytes | None]] | None:
+    """The headers of a record; none where the client can't show them, so that it is foreign.
+
+    confluent-kafka raises :class:`SystemError` for a header whose name isn't UTF-8.
+    """
+    try:
+        headers: Sequence[tuple[str, bytes | None]] | None = message.headers()
+    except (SystemError, UnicodeDecodeError):
+        return None
+    return headers

@@ -1,0 +1,222 @@
+"""The directory of one download route: its owner's lock, the partials in ``.kfd``, and names.
+
+Whatever a sender claims, nothing outside is touched: directories are walked by descriptor, with
+``O_NOFOLLOW`` at every step. One directory belongs to one daemon at a time (``.kfd/owner``).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from kfd.errors import ConfigError, PermissionProblemError
+
+PRIVATE = b".kfd"
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_RENAME_NOREPLACE = 1
+_renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+
+
+class Directories:
+    """Directories of a route that a batch needs, opened once, made durable once.
+
+    Made and used in one thread; :meth:`close` before the batch is forgotten.
+    """
+
+    def __init__(self, root: int, mode: int, group: int) -> None:
+        self._root = root
+        self._mode = mode
+        self._group = group  # -1: as it comes
+        self._open: dict[bytes, int] = {}
+        self._changed: set[int] = set()
+
+    def open(self, path: bytes, *, create: bool) -> int:
+        """A descriptor of a directory below the root (``b""``: the root itself).
+
+        Raises :class:`OSError`; a component that is a symlink or a file is one.
+        """
+        if not path:
+            return self._root
+        if path in self._open:
+            return self._open[path]
+        parent_path, _, name = path.rpartition(b"/")
+        parent = self.open(parent_path, create=create)
+        try:
+            opened = os.open(name, _DIRECTORY, dir_fd=parent)
+        except FileNotFoundError:
+            if not create:
+                raise
+            opened = self._make(parent, name)
+        self._open[path] = opened
+        return opened
+
+    def changed(self, directory: int) -> None:
+        """A name in this directory was made or replaced: it needs an fsync."""
+        self._changed.add(directory)
+
+    def sync(self) -> None:
+        """Make every changed directory durable, each once."""
+        for directory in self._changed:
+            os.fsync(directory)
+        self._changed.clear()
+
+    def close(self) -> None:
+        for opened in self._open.values():
+            os.close(opened)
+        self._open.clear()
+
+    def _make(self, parent: int, name: bytes) -> int:
+        with suppress(FileExistsError):
+            os.mkdir(name, self._mode, dir_fd=parent)
+        opened = os.open(name, _DIRECTORY, dir_fd=parent)
+        os.fchmod(opened, self._mode)  # whatever the umask
+        if self._group >= 0:
+            os.fchown(opened, -1, self._group)
+        self.changed(parent)
+        return opened
+
+
+class Destination:
+    """One download route's directory. Its methods may be called in any of the route's threads."""
+
+    def __init__(self, directory: Path, *, mode: int, group: int, owner: str) -> None:
+        """Make the directory if it isn't there, and take it for this daemon.
+
+        ``mode`` is of directories that are made, ``group`` the gid of what is published (-1: the
+        daemon's), ``owner`` names the daemon and its ledger. Raises
+        :class:`PermissionProblemError`, or :class:`ConfigError` if another daemon has it.
+        """
+        self.directory = directory
+        self.group = group
+        self._mode = mode
+        try:
+            directory.mkdir(mode=mode, parents=True, exist_ok=True)
+            self._root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._private = self._open_private()
+            self._owner = os.open(
+                b"owner", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600,
+                dir_fd=self._private,
+            )  # fmt: skip
+        except OSError as error:
+            raise _unusable(directory, error) from error
+        self._lock(owner)
+
+    @contextmanager
+    def directories(self) -> Iterator[Directories]:
+        """The directories of one batch."""
+        opened = Directories(self._root, self._mode, self.group)
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+    def create_part(self, tid: bytes) -> int:
+        """A new, empty partial (0600); an old one of the same transfer is void."""
+        name = part_name(tid)
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        return os.open(name, flags, 0o600, dir_fd=self._private)
+
+    def open_part(self, tid: bytes) -> int:
+        """A partial that is there, to write on."""
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+        return os.open(part_name(tid), flags, dir_fd=self._private)
+
+    def part_inode(self, tid: bytes) -> int | None:
+        """The inode of a partial, if it is there."""
+        with suppress(FileNotFoundError):
+            return os.stat(part_name(tid), dir_fd=self._private, follow_symlinks=False).st_ino
+        return None
+
+    def remove_part(self, tid: bytes) -> None:
+        """Remove a partial; one that isn't there is fine."""
+        with suppress(FileNotFoundError):
+            os.unlink(part_name(tid), dir_fd=self._private)
+
+    def parts(self) -> list[bytes]:
+        """The tids of all partials."""
+        names = [name for name in os.listdir(self._private) if name.endswith(".part")]
+        return [bytes.fromhex(name.removesuffix(".part")) for name in names if _is_part(name)]
+
+    def publish_new(self, tid: bytes, directory: int, name: bytes) -> None:
+        """Give a partial its final name. Raises :class:`FileExistsError` if that is taken."""
+        source = part_name(tid)
+        result = _renameat2(self._private, source, directory, name, _RENAME_NOREPLACE)
+        if result == 0:
+            return
+        code = ctypes.get_errno()
+        if code not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+            raise OSError(code, os.strerror(code), name)
+        # this file system has no RENAME_NOREPLACE; link refuses an existing name as well.
+        # Killed in between: the name has the intended inode, so the start finds it published.
+        os.link(source, name, src_dir_fd=self._private, dst_dir_fd=directory)
+        os.unlink(source, dir_fd=self._private)
+
+    def publish_over(self, tid: bytes, directory: int, name: bytes) -> None:
+        """Give a partial a final name that an older version has now."""
+        os.rename(part_name(tid), name, src_dir_fd=self._private, dst_dir_fd=directory)
+
+    def free(self) -> int:
+        """Bytes that the daemon may still write here."""
+        status = os.fstatvfs(self._root)
+        return status.f_bavail * status.f_frsize
+
+    def close(self) -> None:
+        """Let go of the directory: another daemon may have it."""
+        for fd in (self._owner, self._private, self._root):
+            os.close(fd)
+
+    def _open_private(self) -> int:
+        with suppress(FileExistsError):
+            os.mkdir(PRIVATE, 0o700, dir_fd=self._root)
+        private = os.open(PRIVATE, _DIRECTORY, dir_fd=self._root)
+        status = os.fstat(private)
+        if status.st_uid != os.geteuid():
+            os.close(private)
+            raise PermissionProblemError(
+                f"{self.directory}/.kfd belongs to uid {status.st_uid}, kfd runs as {os.geteuid()}",
+                fix=f"chown -R it to kfd's user, or remove it: rm -r {self.directory}/.kfd",
+            )
+        if stat.S_IMODE(status.st_mode) != 0o700:
+            os.fchmod(private, 0o700)
+        return private
+
+    def _lock(self, owner: str) -> None:
+        try:
+            fcntl.flock(self._owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(self._owner, 256, 0).decode(errors="replace").strip()
+            self.close()
+            raise ConfigError(
+                f"{self.directory} is in use by another kfd ({holder})",
+                fix="give each daemon a directory of its own, or stop the other one",
+            ) from error
+        os.ftruncate(self._owner, 0)
+        os.pwrite(self._owner, f"{owner}\n".encode(), 0)
+
+
+def part_name(tid: bytes) -> bytes:
+    """The name of a partial in ``.kfd``."""
+    return tid.hex().encode() + b".part"
+
+
+def _is_part(name: str) -> bool:
+    text = name.removesuffix(".part")
+    return len(text) == 32 and all(digit in "0123456789abcdef" for digit in text)
+
+
+def _unusable(directory: Path, error: OSError) -> PermissionProblemError:
+    if error.errno == errno.EROFS:
+        return PermissionProblemError(
+            f"read-only for the service: {directory}",
+            fix=f"systemctl edit kfd -> [Service] ReadWritePaths={directory}",
+        )
+    return PermissionProblemError(
+        f"the directory cannot be used: {directory}: {error.strerror}",
+        fix=f"mkdir -p {directory}, and give it to kfd's user",
+    )

@@ -1,0 +1,135 @@
+"""The receiving half of the daemon: consumers, and what they need for each route."""
+
+from __future__ import annotations
+
+import grp
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kfd.config import Config, Download
+from kfd.daemon.consumer import ConsumerThread, Membership
+from kfd.daemon.destination import Destination
+from kfd.daemon.health import Health
+from kfd.daemon.ledger import Ledger
+from kfd.daemon.partials import Partials
+from kfd.daemon.publisher import Publisher, Rules, settle
+from kfd.daemon.rates import Rates
+from kfd.daemon.receiver import Receiver
+from kfd.daemon.stage import DeathHandler
+from kfd.daemon.topics import TopicWatch
+from kfd.errors import ConfigError
+
+
+@dataclass(slots=True)
+class DownloadRoute:
+    """A download route while the daemon runs."""
+
+    config: Download
+    destination: Destination
+    consumers: list[ConsumerThread]
+
+
+class Downloads:
+    """Owns the destinations and the consumer pool."""
+
+    def __init__(
+        self,
+        config: Config,
+        properties: Mapping[str, str],
+        ledger: Ledger,
+        topics: TopicWatch,
+        health: Health,
+        rates: Rates,
+    ) -> None:
+        """Take the directories of all routes and settle what was interrupted there.
+
+        Called with the ledger running. Raises :class:`ConfigError`,
+        :class:`PermissionProblemError`, or :class:`DiskError`.
+        """
+        self.routes: dict[str, DownloadRoute] = {}
+        shares = _shares(config.pools.consumer_threads, len(config.downloads))
+        for (name, route), threads in zip(config.downloads.items(), shares, strict=True):
+            destination = Destination(
+                route.directory,
+                mode=route.directory_mode,
+                group=_gid(route, config.where("downloads", name, "owner_group")),
+                owner=f"{ledger.origin}, ledger {ledger.instance.hex()}",
+            )
+            settle(name, destination, ledger)
+            for tid in destination.parts():
+                destination.remove_part(tid)  # read again: their offsets weren't committed
+            topics.want(route.topic, name, least_retention=2 * route.incomplete_timeout)
+            consumers = [
+                _consumer(route, number, destination, properties, ledger, topics, health, rates)
+                for number in range(1, threads + 1)
+            ]
+            self.routes[name] = DownloadRoute(route, destination, consumers)
+
+    def consumers(self) -> list[ConsumerThread]:
+        """All threads of all routes."""
+        return [consumer for route in self.routes.values() for consumer in route.consumers]
+
+    def start(self, on_death: DeathHandler) -> None:
+        """Start every consumer."""
+        for consumer in self.consumers():
+            consumer.start(on_death)
+
+    def stop(self, deadline: float) -> None:
+        """Let every consumer publish what is complete, commit and leave, by ``deadline``."""
+        for consumer in self.consumers():
+            consumer.stop()
+        for consumer in self.consumers():
+            consumer.join(deadline - time.monotonic())
+        for route in self.routes.values():
+            route.destination.close()
+
+
+def _consumer(
+    route: Download,
+    number: int,
+    destination: Destination,
+    properties: Mapping[str, str],
+    ledger: Ledger,
+    topics: TopicWatch,
+    health: Health,
+    rates: Rates,
+) -> ConsumerThread:
+    partials = Partials(destination)
+    rules = Rules(route.name, route.layout, route.file_mode, destination.group)
+    assigned: set[int] = set()
+    publisher = Publisher(rules, destination, partials, ledger, assigned)
+    receiver = Receiver(route.name, route.topic, route.max_size, ledger, partials, publisher)
+    member = f"{ledger.origin}-{ledger.instance.hex()[:8]}-{route.name}-{number}"
+    return ConsumerThread(
+        f"consumer-{route.name}-{number}",
+        Membership(route.name, route.topic, route.group, member, route.start),
+        properties, receiver, assigned, topics, health, rates,
+    )  # fmt: skip
+
+
+def _shares(threads: int, routes: int) -> list[int]:
+    """The pool dealt out to the routes as evenly as can be; each has at least one."""
+    return [max(1, threads // routes + (n < threads % routes)) for n in range(routes)]
+
+
+def _gid(route: Download, place: str) -> int:
+    """The gid of ``owner_group``; -1 where none is configured."""
+    if route.owner_group is None:
+        return -1
+    try:
+        gid = grp.getgrnam(route.owner_group).gr_gid
+    except KeyError as error:
+        raise ConfigError(
+            f"downloads.{route.name}.owner_group: no group {route.owner_group} on this host",
+            where=place,
+            fix=f"groupadd {route.owner_group}",
+        ) from error
+    if os.geteuid() != 0 and gid not in (os.getegid(), *os.getgroups()):
+        raise ConfigError(
+            f"downloads.{route.name}.owner_group: kfd is not a member of {route.owner_group}",
+            where=place,
+            fix=f"systemctl edit kfd -> [Service] SupplementaryGroups={route.owner_group}",
+        )
+    return gid

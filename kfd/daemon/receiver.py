@@ -1,0 +1,226 @@
+"""What one consumer thread makes of the records of its partitions: files, put together in order.
+
+Knows nothing of Kafka's client: records come in as plain values, and the offsets that may be
+committed go out. Nothing is in memory only that an offset has passed: an offset is safe when every
+transfer that began before it is published, or on record as rejected.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from kfd.assembly import Aborted, Append, Assembler, Drop, Failed, OpenTransfer
+from kfd.daemon.ledger import Ledger, incoming
+from kfd.daemon.ledger.incoming import BadRecord as BadCount
+from kfd.daemon.partials import Partials
+from kfd.daemon.publisher import Complete, Publisher, Rejection
+from kfd.wire import BadRecord, Header, Reason, decode_headers
+
+log = logging.getLogger(__name__)
+
+CLOCK_SKEW_SECONDS = 24 * 3600.0  # by which a sender's clock may be ahead of ours
+LOG_SECONDS = 60.0  # between log lines about dropped records of one reason
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A Kafka record, as the receiver needs it."""
+
+    partition: int
+    offset: int
+    headers: Sequence[tuple[str, bytes | None]] | None
+    value: bytes | None
+
+
+@dataclass(slots=True, eq=False)
+class Partition:
+    """A partition that this thread reads. ``position`` is the next offset."""
+
+    topic_id: str
+    assembler: Assembler
+    position: int
+
+
+@dataclass(slots=True)
+class BadRecords:
+    """Dropped records since the ledger was told."""
+
+    topic: str
+    counts: Counter[str] = field(default_factory=Counter)
+    last: dict[str, tuple[int, int]] = field(default_factory=dict)
+    logged_at: dict[str, float] = field(default_factory=dict)  # monotonic; one for each Reason
+
+    def add(self, reason: str, record: Record) -> bool:
+        """Count one; true if it is time to log one of this reason again."""
+        self.counts[reason] += 1
+        self.last[reason] = (record.partition, record.offset)
+        now = time.monotonic()
+        if now - self.logged_at.get(reason, -LOG_SECONDS) < LOG_SECONDS:
+            return False
+        self.logged_at[reason] = now
+        return True
+
+    def take(self) -> list[BadCount]:
+        """What was counted; counting begins anew."""
+        taken = [
+            BadCount(reason, count, self.topic, *self.last[reason])
+            for reason, count in self.counts.items()
+        ]
+        self.counts.clear()
+        self.last.clear()
+        return taken
+
+
+class Receiver:
+    """The partitions of one consumer thread; every method is called in that thread."""
+
+    def __init__(
+        self, route: str, topic: str, max_size: int,
+        ledger: Ledger, partials: Partials, publisher: Publisher,
+    ) -> None:  # fmt: skip
+        self._route = route
+        self._topic = topic
+        self._max_size = max_size
+        self._ledger = ledger
+        self._partials = partials
+        self._publisher = publisher
+        self._bad = BadRecords(topic)
+        self._partitions: dict[int, Partition] = {}
+
+    def take(self, partition: int, topic_id: str, offset: int) -> None:
+        """Begin to read a partition at ``offset``; nothing of it is known."""
+        assembler = Assembler(self._topic, self._max_size)
+        self._partitions[partition] = Partition(topic_id, assembler, offset)
+
+    def drop(self, partitions: Iterable[int]) -> None:
+        """Give partitions up: their partials go, whoever reads them next reads them again."""
+        for number in partitions:
+            partition = self._partitions.pop(number, None)
+            if partition is not None:
+                for transfer in partition.assembler.open_transfers():
+                    self._partials.discard(transfer.tid)
+
+    def receive(self, records: Sequence[Record]) -> None:
+        """Put a batch of records where they belong, and publish what is complete.
+
+        Raises :class:`DiskError`; then :meth:`start_over` is next.
+        """
+        finished: list[Complete] = []
+        for record, header, known in self._decode(records):
+            self._accept(record, header, known, finished)
+        self._close(self._publisher.publish(finished))
+        self._save_bad()
+
+    def start_over(self) -> dict[int, int]:
+        """After a :class:`DiskError`: forget all partials; partition → offset to read from.
+
+        Raises :class:`DiskError` while the disk still fails; then it is to be called again.
+        """
+        restart = {}
+        for number, partition in list(self._partitions.items()):
+            offset = partition.assembler.safe_offset(partition.position)
+            restart[number] = offset
+            topic_id = partition.topic_id
+            self.drop([number])
+            self.take(number, topic_id, offset)
+        self._publisher.recover(self._partitions.keys())
+        return restart
+
+    def safe_offsets(self) -> dict[int, int]:
+        """The offset to commit for each partition."""
+        return {
+            number: partition.assembler.safe_offset(partition.position)
+            for number, partition in self._partitions.items()
+        }
+
+    def positions(self) -> dict[int, int]:
+        """The next offset of each partition."""
+        return {number: partition.position for number, partition in self._partitions.items()}
+
+    def open_transfers(self) -> list[OpenTransfer]:
+        """Files of several records that are being put together."""
+        return [
+            transfer
+            for partition in list(self._partitions.values())
+            for transfer in partition.assembler.open_transfers()
+        ]
+
+    def _decode(self, records: Sequence[Record]) -> list[tuple[Record, Header, Collection[bytes]]]:
+        """The records that are kfd's, with the tids that have ended here before."""
+        decoded: list[tuple[Record, Header]] = []
+        unknown: dict[str, set[bytes]] = {}
+        latest = int((time.time() + CLOCK_SKEW_SECONDS) * 1_000_000)
+        for record in records:
+            partition = self._partitions[record.partition]
+            partition.position = record.offset + 1
+            try:
+                header = decode_headers(record.headers)
+            except BadRecord as error:
+                self._count(error.reason, record, error.detail)
+                continue
+            if header.begin is not None and header.begin.generation > latest:
+                # it would pass for the newest version of its path for as long as it is ahead
+                self._count(Reason.FUTURE_GENERATION, record)
+                continue
+            decoded.append((record, header))
+            if header.tid not in partition.assembler:
+                unknown.setdefault(partition.topic_id, set()).add(header.tid)
+        reader = self._ledger.reader()
+        known = {
+            topic_id: incoming.closed(reader, self._route, topic_id, list(tids))
+            for topic_id, tids in unknown.items()
+        }
+        return [
+            (record, header, known.get(self._partitions[record.partition].topic_id, ()))
+            for record, header in decoded
+        ]
+
+    def _accept(
+        self,
+        record: Record,
+        header: Header,
+        known: Collection[bytes],
+        finished: list[Complete],
+    ) -> None:
+        partition = self._partitions[record.partition]
+        match partition.assembler.accept(record.offset, header, record.value, known):
+            case Append(transfer, _, complete):
+                assert record.value is not None
+                offset = transfer.received - len(record.value)
+                self._partials.append(transfer.tid, offset, record.value)
+                if complete:
+                    finished.append(Complete(transfer, partition.topic_id, record.partition))
+            case Drop(reason):
+                self._count(reason, record)
+            case Aborted(transfer):
+                log.info("%s: given up by its sender", transfer.tid.hex())
+                self._partials.discard(transfer.tid)
+                partition.assembler.close(transfer.tid)
+            case Failed(transfer, reason):
+                self._count(reason, record)
+                failed = Complete(transfer, partition.topic_id, record.partition)
+                self._publisher.reject(failed, Rejection("quarantined", reason))
+                partition.assembler.close(transfer.tid)
+
+    def _close(self, over: Iterable[Complete]) -> None:
+        for one in over:
+            self._partitions[one.partition].assembler.close(one.transfer.tid)
+
+    def _count(self, reason: Reason, record: Record, detail: str = "") -> None:
+        if self._bad.add(reason, record):
+            level = logging.DEBUG if reason is Reason.DUPLICATE else logging.WARNING
+            log.log(
+                level, "%s: record %s[%d]@%d not used: %s%s",
+                *(self._route, self._topic, record.partition, record.offset, reason),
+                f" ({detail})" if detail else "",
+            )  # fmt: skip
+
+    def _save_bad(self) -> None:
+        """Before the offset is committed; killed in between, they are counted twice, not never."""
+        bad = self._bad.take()
+        if bad:
+            self._ledger.write_patiently(lambda db: incoming.count_bad(db, self._route, bad))
