@@ -1,0 +1,62 @@
+"""Entry point of ``kfdctl``: runs the command line and turns every failure into one message."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+import traceback
+
+import click
+
+from kfd.ctl.cli import kfdctl
+from kfd.ctl.render import complain
+from kfd.errors import ConfigError, ExitCode, KfdError, UsageError
+
+
+def main() -> None:
+    """Run ``kfdctl`` and exit. No traceback reaches the user."""
+    sys.exit(int(_run(sys.argv[1:])))
+
+
+def _run(arguments: list[str]) -> ExitCode:
+    """click itself ends quietly, with 1, where nobody reads stdout any more."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # not every locale can show every name
+    try:
+        code = kfdctl.main(arguments, prog_name="kfdctl", standalone_mode=False)
+    except (KeyboardInterrupt, click.Abort):
+        return ExitCode.INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - a user gets a message, not a traceback
+        return _complain(_as_kfd_error(error))
+    return ExitCode(code or ExitCode.DONE)
+
+
+def _complain(error: KfdError) -> ExitCode:
+    with contextlib.suppress(OSError):
+        for fault in error.faults if isinstance(error, ConfigError) else (error,):
+            complain(fault)
+    return error.exit_code
+
+
+def _as_kfd_error(error: Exception) -> KfdError:
+    if isinstance(error, KfdError):
+        return error
+    if isinstance(error, click.UsageError):
+        command = error.ctx.command_path if error.ctx is not None else "kfdctl"
+        return UsageError(error.format_message().rstrip("."), fix=f"see {command} --help")
+    if isinstance(error, click.ClickException):
+        return UsageError(error.format_message())
+    return _bug(error)
+
+
+def _bug(error: Exception) -> KfdError:
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return KfdError(
+        f"a bug in kfdctl: {type(error).__name__}: {error}",
+        fix=f"report it, with the command and this place: {place.filename}:{place.lineno}",
+    )
+
+
+if __name__ == "__main__":
+    main()

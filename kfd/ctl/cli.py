@@ -1,0 +1,66 @@
+"""The command line of ``kfdctl``: its verbs, loaded when they are used."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import Any
+
+import click
+
+from kfd import __version__
+from kfd.ctl.settings import global_options
+
+# Verb: its module in kfd.ctl, and its line in --help; those that people use most come first.
+_VERBS = {
+    "send": ("send", "Send files, and wait until they are in Kafka."),
+    "status": ("status", "Show what kfd is doing, and what is wrong."),
+    "list": ("transfers", "List transfers, the newest first."),
+    "quit": ("quit", "Finish what is queued and in flight, then stop kfd."),
+    "wait": ("transfers", "Wait for transfers."),
+    "config": ("config", "Check or show a configuration file."),
+    "version": ("version", "Show the versions of kfdctl and kfd."),
+}
+
+
+class Verbs(click.Group):
+    """A group that imports a verb's module only to run it, so that kfdctl starts fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _VERBS:
+            return None
+        module = importlib.import_module(f"kfd.ctl.{_VERBS[cmd_name][0]}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
+        return command
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.format_commands(ctx, formatter)
+        click.Command.format_options(self, ctx, formatter)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Verbs"):
+            formatter.write_dl([(name, line) for name, (_, line) in _VERBS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _VERBS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], _VERBS, 1)
+            hint = f'; did you mean "{near[0]}"?' if near else ""
+            raise click.UsageError(f'there is no verb "{args[0]}"{hint}', ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.command(
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    subcommand_metavar="VERB ...",
+    epilog="These options work before and after the verb. kfdctl VERB --help tells more.",
+)
+@global_options
+@click.version_option(__version__, message="kfdctl %(version)s")
+def kfdctl(**_: Any) -> None:
+    """Move files through Apache Kafka: control a running kfd."""

@@ -1,0 +1,211 @@
+"""The connection to the daemon: finds the socket, calls methods, passes descriptors."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import socket
+import struct
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from kfd.control import INTERFACE
+from kfd.errors import KfdError, NotRunningError, TimedOutError
+from kfd.marshal import MismatchError, from_json, to_json
+from kfd.refusals import from_varlink, not_permitted
+from kfd.varlink import (
+    MAX_REPLY,
+    SERVICE,
+    Call,
+    FrameReader,
+    ProtocolError,
+    Reply,
+    VarlinkError,
+    decode_reply,
+    encode_call,
+)
+
+T = TypeVar("T")
+
+SYSTEM_SOCKET = Path("/run/kfd/kfd.sock")
+_REPLY_TIMEOUT = 60.0  # seconds for the answer to a call; that to a stream may take for ever
+_READ_SIZE = 64 * 1024
+
+
+def candidates(given: Path | None) -> list[Path]:
+    """Where the socket may be, in the order of looking."""
+    named = given or os.environ.get("KFD_SOCKET")
+    if named:
+        return [Path(named)]
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    return [SYSTEM_SOCKET, *([Path(runtime, "kfd/kfd.sock")] if runtime else [])]
+
+
+def connect(given: Path | None, timeout: float) -> Client:
+    """Connect to the first daemon that answers.
+
+    Raises :class:`NotRunningError`, :class:`kfd.errors.NotPermittedError`,
+    :class:`TimedOutError`.
+    """
+    failures = []
+    for path in candidates(given):
+        try:
+            return Client(_connected(path, timeout), path)
+        except KfdError as error:
+            failures.append(error)
+    raise next((error for error in failures if not isinstance(error, NotRunningError)), failures[0])
+
+
+def _connected(path: Path, timeout: float) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(timeout)
+        connection.connect(os.fspath(path))
+    except OSError as error:
+        connection.close()
+        raise _connect_problem(path, error) from None
+    return connection
+
+
+def _connect_problem(path: Path, error: OSError) -> KfdError:
+    if isinstance(error, PermissionError):
+        return not_permitted(_user(), str(path), _group_of(path))
+    if isinstance(error, TimeoutError | BlockingIOError):
+        return TimedOutError(f"kfd at {path} does not answer", fix="journalctl -u kfd")
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return not_running(f"no {path}")
+    if isinstance(error, ConnectionRefusedError):
+        return not_running(f"nothing listens at {path}")
+    return NotRunningError(f"{path}: {error.strerror or error}", fix="give the right --socket")
+
+
+def not_running(reason: str) -> NotRunningError:
+    return NotRunningError(
+        f"kfd is not running ({reason})", fix="systemctl start kfd; journalctl -u kfd"
+    )
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+def _group_of(path: Path) -> str | None:
+    """The group that may use the socket, if there is one besides root's."""
+    try:
+        status = path.stat()
+        if status.st_gid and status.st_mode & 0o020:
+            return grp.getgrgid(status.st_gid).gr_name
+    except (OSError, KeyError):
+        pass
+    return None
+
+
+class Client:
+    """One connection; one call at a time. Every failure is a :class:`KfdError`."""
+
+    def __init__(self, connection: socket.socket, path: Path) -> None:
+        self.path = path
+        self._socket = connection
+        self._reader = FrameReader(MAX_REPLY)
+        self._frames: deque[bytes] = deque()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._socket.close()
+
+    @property
+    def daemon_pid(self) -> int:
+        """The daemon's process; 0 where it is in another pid namespace."""
+        raw = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        pid: int = struct.unpack("3i", raw)[0]
+        return pid
+
+    def call(self, parameters: object, result: type[T], descriptors: Sequence[int] = ()) -> T:
+        """The answer to one request; its method is told by the class of ``parameters``."""
+        self._send(encode_request(parameters), descriptors)
+        return _read_as(result, self._reply(_REPLY_TIMEOUT))
+
+    def stream(self, parameters: object, result: type[T], timeout: float | None) -> Iterator[T]:
+        """The answers to a request for more, to the last.
+
+        Raises :class:`TimedOutError` after ``timeout`` seconds.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self._send(encode_request(parameters, more=True), ())
+        continues = True
+        while continues:
+            left = None if deadline is None else deadline - time.monotonic()
+            reply = self._reply(left)
+            continues = reply.continues
+            yield _read_as(result, reply)
+
+    def info(self) -> Mapping[str, Any]:
+        """What the daemon says of itself."""
+        self._send(encode_call(Call(f"{SERVICE}.GetInfo", {})), ())
+        return self._reply(_REPLY_TIMEOUT).parameters
+
+    def _send(self, frame: bytes, descriptors: Sequence[int]) -> None:
+        try:
+            self._socket.settimeout(_REPLY_TIMEOUT)
+            sent = socket.send_fds(self._socket, [frame], descriptors) if descriptors else 0
+            self._socket.sendall(frame[sent:])
+        except TimeoutError:
+            raise TimedOutError(f"kfd at {self.path} does not answer") from None
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # the daemon hung up; what it said before is still to be read
+
+    def _reply(self, timeout: float | None) -> Reply:
+        try:
+            while not self._frames:
+                self._receive(timeout)
+            return decode_reply(self._frames.popleft())
+        except VarlinkError as error:
+            raise from_varlink(error) from None
+        except ProtocolError as error:
+            raise KfdError(f"{self.path} does not speak as kfd does: {error}") from None
+
+    def _receive(self, timeout: float | None) -> None:
+        if timeout is not None and timeout <= 0:
+            raise TimedOutError("timed out")
+        self._socket.settimeout(timeout)
+        try:
+            data = self._socket.recv(_READ_SIZE)
+        except TimeoutError:
+            raise TimedOutError(f"kfd at {self.path} does not answer") from None
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            raise not_running(f"it closed {self.path}")
+        self._frames += self._reader.feed(data)
+
+
+def encode_request(parameters: object, *, more: bool = False) -> bytes:
+    """The frame of a call of ``io.kfd.Control`` with its parameters, as ``SendParameters``."""
+    method = type(parameters).__name__.removesuffix("Parameters")
+    given = {name: value for name, value in to_json(parameters).items() if value is not None}
+    return encode_call(Call(f"{INTERFACE}.{method}", given, more=more))
+
+
+def _read_as(result: type[T], reply: Reply) -> T:
+    try:
+        return from_json(result, reply.parameters, strict=False)
+    except MismatchError as error:
+        raise KfdError(
+            f"kfd answers in a way unknown here ({error})",
+            fix="kfdctl version shows whether both are of one version; restart the older one",
+        ) from None

@@ -1,0 +1,113 @@
+"""``kfdctl quit``: finish what is queued and in flight, stop the daemon, wait until it is gone."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+
+import click
+
+from kfd.control import QuitParameters, QuitReply
+from kfd.ctl.client import SYSTEM_SOCKET, Client
+from kfd.ctl.render import count, note, on_terminal, print_json, say
+from kfd.ctl.settings import Settings, duration_option, verb
+from kfd.errors import ExitCode, NotRunningError, TimedOutError
+from kfd.units import human_duration, human_size
+
+_GONE_TIMEOUT = 60.0  # seconds for the daemon to end after it said that it will
+
+
+@click.command()
+@duration_option(
+    "--timeout", help="How long to finish; what is left then goes on at the next start."
+)
+@click.option("--now", is_flag=True, help="Leave what is queued to the next start.")
+@verb
+def quit_command(settings: Settings, timeout: float | None, now: bool) -> ExitCode:
+    """Finish what is queued and in flight, then stop kfd. No new files are taken meanwhile.
+
+    Ctrl-C ends the waiting, not the stopping.
+    """
+    started = time.monotonic()
+    with settings.connect() as client:
+        process = _process(client)
+        report = _Report(quiet=settings.as_json)
+        try:
+            left = _follow(client, QuitParameters(now or None, timeout), report)
+            _await_end(process, client)
+        except KeyboardInterrupt:
+            report.end("")
+            note("Interrupted; kfd goes on stopping.  See: kfdctl status")
+            return ExitCode.INTERRUPTED
+    seconds = time.monotonic() - started
+    if settings.as_json:
+        print_json(stopped=True, seconds=round(seconds, 3), transfers_left=left.transfers)
+    else:
+        start = " Start: systemctl start kfd" if client.path == SYSTEM_SOCKET else ""
+        say(f"kfd stopped after {_seconds(seconds)}.{start}")
+    return ExitCode.DONE
+
+
+def _follow(client: Client, parameters: QuitParameters, report: _Report) -> QuitReply:
+    """Until the daemon stops; returns what it leaves to its next start."""
+    left = QuitReply(0, 0, stopping=True)
+    try:
+        for left in client.stream(parameters, QuitReply, None):
+            if not left.stopping:
+                report.progress(left)
+    except NotRunningError:  # it stopped before it said so, as by another quit or a signal
+        return left
+    report.end(f"{_amount(left)} left to the next start" if left.transfers else "done")
+    return left
+
+
+class _Report:
+    """The line that tells how far the draining is."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._line = ""
+        self._again = on_terminal(sys.stdout)
+
+    def progress(self, left: QuitReply) -> None:
+        if self._quiet or (self._line and not self._again):
+            return
+        again = "\r\x1b[K" if self._line else ""
+        self._line = f"No new files taken. Finishing {_amount(left)} ... "
+        click.echo(again + self._line, nl=False)
+
+    def end(self, result: str) -> None:
+        if self._line:
+            say(result)
+        elif result != "done" and result and not self._quiet:
+            say(f"No new files taken. {result}")
+
+
+def _amount(left: QuitReply) -> str:
+    return f"{count(left.transfers, 'transfer')} ({human_size(left.bytes)})"
+
+
+def _seconds(seconds: float) -> str:
+    return human_duration(round(seconds) if seconds >= 1 else seconds).replace("s", " s", 1)
+
+
+def _process(client: Client) -> int | None:
+    """A descriptor of the daemon's process, readable once that has ended; None if unseen."""
+    try:
+        return os.pidfd_open(client.daemon_pid)
+    except OSError:  # in another pid namespace, or gone already
+        return None
+
+
+def _await_end(process: int | None, client: Client) -> None:
+    if process is None:
+        return
+    poll = select.poll()
+    poll.register(process, select.POLLIN)
+    if not poll.poll(_GONE_TIMEOUT * 1000):
+        raise TimedOutError(
+            f"kfd is still stopping after {_GONE_TIMEOUT:g} s",
+            fix=f"journalctl -u kfd; systemctl kill kfd (process {client.daemon_pid})",
+        )

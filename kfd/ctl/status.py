@@ -1,0 +1,118 @@
+"""``kfdctl status``: what the daemon is doing, route by route, and what is wrong."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+import click
+
+from kfd.control import (
+    DaemonState,
+    DownloadRoute,
+    GetStatusParameters,
+    GetStatusReply,
+    Status,
+    UploadRoute,
+)
+from kfd.ctl.render import clock, coloured, print_json, say, table
+from kfd.ctl.settings import Settings, verb
+from kfd.errors import ExitCode
+from kfd.units import human_duration, human_rate, human_size
+
+_UPLOADS = "ROUTE >QUEUED >SENDING >IN-KAFKA >DELIVERED >FAILED LAST"
+_DOWNLOADS = "ROUTE >RECEIVING >PUBLISHED >RECORDS BAD >LAG LAST"
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Exit with 1 when something is degraded.")
+@verb
+def status_command(settings: Settings, check: bool) -> ExitCode:
+    """Show what kfd is doing, and what is wrong.
+
+    QUEUED and SENDING count files that wait and are in progress, RECORDS the messages read from
+    Kafka, PUBLISHED the files put together completely.
+    """
+    with settings.connect() as client:
+        status = client.call(GetStatusParameters(), GetStatusReply).status
+    if settings.as_json:
+        print_json(status=status)
+    else:
+        for line in lines(status):
+            say(line)
+    return ExitCode.FAILED if check and _degraded(status) else ExitCode.DONE
+
+
+def lines(status: Status) -> Iterator[str]:
+    """The text of a status."""
+    yield _headline(status)
+    if status.uploads:
+        yield from table(_UPLOADS, [_upload(route) for route in status.uploads])
+    if status.downloads:
+        yield from table(_DOWNLOADS, [_download(route) for route in status.downloads])
+    yield _footline(status)
+    for problem in status.problems:
+        mark = coloured("!", "red")
+        yield f"{mark} {problem.scope}: {problem.text} since {clock(problem.since)}"
+        if problem.fix:
+            yield f"  fix: {problem.fix}"
+
+
+def _degraded(status: Status) -> bool:
+    return status.state is DaemonState.DEGRADED or bool(status.problems)
+
+
+def _headline(status: Status) -> str:
+    if status.state is DaemonState.DEGRADED:
+        state = coloured("DEGRADED", "red")
+    else:
+        state = status.state.value
+    sent = human_rate(_rate(status.uploads))
+    received = human_rate(_rate(status.downloads))
+    return (
+        f"kfd {status.version} on {status.origin}: {state},"
+        f" up {human_duration(max(0.0, round(time.time() - status.started_at)))},"
+        f" brokers {status.brokers_up}/{status.brokers_known},"
+        f" {sent} out, {received} in"
+    )
+
+
+def _rate(routes: Sequence[UploadRoute] | Sequence[DownloadRoute]) -> float:
+    return sum(route.bytes_per_second for route in routes)
+
+
+def _footline(status: Status) -> str:
+    parts = [
+        f"threads {status.producer_threads}+{status.consumer_threads}",
+        f"queue {status.queue_records}/{status.queue_records_max} records",
+        f"quarantine {status.quarantine}",
+    ]
+    if status.disk_free is not None:
+        parts.append(f"disk {human_size(status.disk_free)} free")
+    return "; ".join(parts)
+
+
+def _upload(route: UploadRoute) -> list[str]:
+    counts = (route.queued, route.sending, route.in_kafka, route.delivered, route.failed)
+    return [route.route, *(f"{number:,}" for number in counts), _last(route)]
+
+
+def _download(route: DownloadRoute) -> list[str]:
+    counts = (route.receiving, route.published, route.records)
+    lag = "?" if route.lag is None else f"{route.lag:,}"
+    return [route.route, *(f"{number:,}" for number in counts), _bad(route.bad), lag, _last(route)]
+
+
+def _bad(reasons: Mapping[str, int]) -> str:
+    """``3 (foreign)``, or ``5 (foreign 3, malformed 2)``."""
+    found = {reason: number for reason, number in reasons.items() if number}
+    if len(found) < 2:
+        return "".join(f"{number:,} ({reason})" for reason, number in found.items()) or "0"
+    each = ", ".join(f"{reason} {number:,}" for reason, number in found.items())
+    return f"{sum(found.values()):,} ({each})"
+
+
+def _last(route: UploadRoute | DownloadRoute) -> str:
+    if route.last is None or route.last_at is None:
+        return "-"
+    return f"{clock(route.last_at)} {route.last}"

@@ -1,0 +1,184 @@
+"""``kfdctl list`` and ``kfdctl wait``, and the waiting that ``kfdctl send`` does too."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import click
+
+from kfd.control import (
+    MAX_LISTED,
+    ListParameters,
+    ListReply,
+    State,
+    Transfer,
+    Until,
+    WaitParameters,
+    WaitReply,
+)
+from kfd.ctl.client import Client
+from kfd.ctl.render import clock, note, print_json, say, short, table
+from kfd.ctl.settings import Settings, duration_option, verb
+from kfd.errors import ExitCode, NotRunningError, TimedOutError, UsageError
+from kfd.units import human_size
+
+_HEADER = "ID STATE ROUTE >SIZE AT PATH"
+_WAITED_AT_ONCE = 1000  # transfers in one Wait: a request has at most 64 KiB
+_TID = re.compile(r"[0-9a-f]{8}|[0-9a-f]{32}")
+_BAD = frozenset({State.FAILED, State.CANCELLED, State.QUARANTINED, State.EXPIRED})
+
+
+def shown(state: State | Until) -> str:
+    """A state as people write it."""
+    return state.value.replace("_", "-")
+
+
+def until_option(function: Callable[..., object]) -> Callable[..., object]:
+    return click.option(
+        "--until",
+        type=click.Choice([shown(until) for until in Until]),
+        default=shown(Until.IN_KAFKA),
+        show_default=True,
+        help="What to wait for.",
+    )(function)
+
+
+def parse_until(text: str) -> Until:
+    """What ``--until`` says; raises :class:`UsageError` for what kfd cannot know yet."""
+    until = Until(text.replace("-", "_"))
+    if until is Until.DELIVERED:
+        raise UsageError(
+            "--until delivered: kfd does not hear from receivers yet",
+            fix="--until in-kafka is the furthest that it knows",
+        )
+    return until
+
+
+@click.command()
+@click.option(
+    "--state", type=click.Choice([shown(state) for state in State]), help="Only those in it."
+)
+@click.option("--route", metavar="ROUTE", help="Only those of it.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, MAX_LISTED),
+    default=20,
+    show_default=True,
+    help="At most so many.",
+)
+@verb
+def list_command(settings: Settings, state: str | None, route: str | None, limit: int) -> ExitCode:
+    """List transfers of both directions, the newest first."""
+    wanted = State(state.replace("-", "_")) if state is not None else None
+    with settings.connect() as client:
+        request = ListParameters(state=wanted, route=route, limit=limit)
+        transfers = client.call(request, ListReply).transfers
+    if settings.as_json:
+        print_json(transfers=transfers)
+    elif not transfers:
+        note("No transfers.")
+    else:
+        for line in table(_HEADER, [_row(transfer) for transfer in transfers]):
+            say(line)
+    return ExitCode.DONE
+
+
+def _row(transfer: Transfer) -> list[str]:
+    at = transfer.ended_at or transfer.queued_at
+    return [
+        short(transfer.tid),
+        shown(transfer.state),
+        transfer.route or "-",
+        human_size(transfer.size),
+        clock(at) if at is not None else "-",
+        f"{transfer.path} ({transfer.reason})" if transfer.reason else transfer.path,
+    ]
+
+
+@click.command()
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@until_option
+@duration_option("--timeout", help="How long to wait.")
+@verb
+def wait_command(
+    settings: Settings, ids: tuple[str, ...], until: str, timeout: float | None
+) -> ExitCode:
+    """Wait for transfers, by their ids or the last 8 digits of them."""
+    target = parse_until(until)
+    for one in ids:
+        if _TID.fullmatch(one) is None:
+            raise UsageError(
+                f"{one} is no id of a transfer", fix="give 8 or 32 hex digits; see kfdctl list"
+            )
+    with settings.connect() as client:
+        transfers = wait(client, ids, target, timeout, lambda _: None)
+    if settings.as_json:
+        print_json(transfers=transfers)
+    else:
+        for transfer in transfers:
+            say(f"{transfer.path}  {shown(transfer.state)}  id {short(transfer.tid)}")
+    return judge(transfers)
+
+
+def wait(
+    client: Client,
+    tids: Sequence[str],
+    until: Until,
+    timeout: float | None,
+    on_progress: Callable[[Sequence[Transfer]], None],
+) -> list[Transfer]:
+    """Follow transfers until each has reached ``until`` or ended; those that took over, too.
+
+    ``on_progress`` gets what is known of those waited for together. Raises
+    :class:`TimedOutError`, with the work going on.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    done: list[Transfer] = []
+    for start in range(0, len(tids), _WAITED_AT_ONCE):
+        waiting = list(tids[start : start + _WAITED_AT_ONCE])
+        while waiting:
+            followed = _follow(client, WaitParameters(waiting, until), deadline)
+            for reply in followed:
+                on_progress([*done, *reply])
+            waiting = [one.successor for one in reply if one.successor is not None]
+            done += [one for one in reply if one.successor is None]
+    return done
+
+
+def _follow(
+    client: Client, request: WaitParameters, deadline: float | None
+) -> Iterator[Sequence[Transfer]]:
+    """The replies of one ``Wait``: at least one."""
+    left = None if deadline is None else max(0.0, deadline - time.monotonic())
+    try:
+        for reply in client.stream(request, WaitReply, left):
+            yield reply.transfers
+    except TimedOutError:
+        raise TimedOutError(
+            f"timed out; {_goes_on(request.tids)}", fix=f"kfdctl wait {_named(request.tids)}"
+        ) from None
+    except NotRunningError:
+        raise NotRunningError(
+            f"kfd stopped meanwhile; {_goes_on(request.tids)} when it is started again",
+            fix="systemctl start kfd; journalctl -u kfd",
+        ) from None
+
+
+def _goes_on(tids: Sequence[str]) -> str:
+    return "the transfer goes on" if len(tids) == 1 else "the transfers go on"
+
+
+def _named(tids: Sequence[str]) -> str:
+    return " ".join(short(tid) for tid in tids) if len(tids) <= 4 else "ID...; see kfdctl list"
+
+
+def judge(transfers: Sequence[Transfer]) -> ExitCode:
+    """Say which transfers failed and why; the exit code of all."""
+    failed = [transfer for transfer in transfers if transfer.state in _BAD]
+    for transfer in failed:
+        note(f"{transfer.path} {shown(transfer.state)}: {transfer.reason or 'no reason is known'}")
+        if transfer.fix:
+            note(f"  fix: {transfer.fix}")
+    return ExitCode.TRANSFER_FAILED if failed else ExitCode.DONE

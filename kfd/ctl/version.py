@@ -1,0 +1,30 @@
+"""``kfdctl version``: what is installed here, and what runs."""
+
+from __future__ import annotations
+
+import click
+
+from kfd import __version__
+from kfd.ctl.render import print_json, say
+from kfd.ctl.settings import Settings, verb
+from kfd.errors import KfdError
+
+
+@click.command()
+@verb
+def version_command(settings: Settings) -> None:
+    """Show the versions of kfdctl and of the kfd that runs, if one does."""
+    running = _running(settings)
+    if settings.as_json:
+        print_json(kfdctl=__version__, kfd=running)
+        return
+    say(f"kfdctl {__version__}")
+    say(f"kfd {running}" if running is not None else "kfd does not answer")
+
+
+def _running(settings: Settings) -> str | None:
+    try:
+        with settings.connect() as client:
+            return str(client.info().get("version"))
+    except KfdError:
+        return None

@@ -1,0 +1,136 @@
+"""The program ``kfd``: reads its arguments and configuration, and runs the supervisor."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import logging
+import os
+import resource
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import kfd
+from kfd.daemon import journal
+from kfd.daemon.journal import one_line
+from kfd.errors import ConfigError, ExitCode, KfdError, UsageError
+
+log = logging.getLogger(__name__)
+
+DEFAULT_CONFIG = Path("/etc/kfd/kfd.yaml")
+_M_ARENA_MAX = -8  # malloc.h
+_ARENAS = 2  # glibc makes one per thread otherwise, and keeps what each ever needed
+_DESCRIPTORS = 16384
+
+
+def main() -> None:
+    """Run the daemon; the exit code is that of :class:`kfd.errors.ExitCode`."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """As :func:`main`, without leaving the process. Every error is told in one or two lines."""
+    options = _parser().parse_args(arguments)
+    journal.set_up(verbose=options.verbose)
+    _limit_arenas()
+    _raise_descriptor_limit()
+    try:
+        return _serve(options)
+    except ConfigError as error:
+        for fault in error.faults:
+            _tell(fault)
+        return error.exit_code
+    except KfdError as error:
+        _tell(error)
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001 - no traceback reaches a user
+        log.error("%s: %s", type(error).__name__, one_line(str(error)))
+        log.error("this is a bug in kfd, at %s", journal.where(error))
+        return ExitCode.BUG
+
+
+def _serve(options: argparse.Namespace) -> int:
+    # late: a wrong option needs neither pydantic nor librdkafka
+    from kfd.config import from_flags, load  # noqa: PLC0415
+    from kfd.daemon.supervisor import Supervisor  # noqa: PLC0415
+
+    flags = (options.bootstrap, options.topic, options.upload, options.download)
+    if any(flags):
+        if options.config is not None:
+            raise UsageError(
+                "--config does not go with --bootstrap, --topic, --upload and --download",
+                fix="put all of it into the file, or leave out --config",
+            )
+        if not options.bootstrap or not options.topic:
+            raise UsageError(
+                "--bootstrap and --topic are both needed without a configuration file",
+                fix="kfd --bootstrap HOST:PORT --topic TOPIC --upload DIR",
+            )
+        config = from_flags(options.bootstrap, options.topic, options.upload, options.download)
+    else:
+        config = load(options.config or DEFAULT_CONFIG)
+    state = options.state or _state_directory()
+    return Supervisor(config, state, options.socket or _socket_path()).run()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kfd",
+        description="Moves files through Apache Kafka. Ask it with kfdctl.",
+        epilog="In the foreground, without a file: kfd --bootstrap HOST:PORT --topic TOPIC"
+        " [--upload DIR] [--download DIR]",
+    )
+    parser.add_argument("--config", type=Path, help=f"configuration (default {DEFAULT_CONFIG})")
+    parser.add_argument("--state", type=Path, help="state directory (default $STATE_DIRECTORY)")
+    parser.add_argument("--socket", type=Path, help="control socket (default $KFD_SOCKET)")
+    parser.add_argument("--bootstrap", metavar="HOST:PORT", help="a Kafka broker")
+    parser.add_argument("--topic", help="the topic to send to and to read")
+    parser.add_argument("--upload", type=Path, metavar="DIR", help="send what is put in here")
+    parser.add_argument("--download", type=Path, metavar="DIR", help="publish what comes in here")
+    parser.add_argument("--verbose", action="store_true", help="log details")
+    parser.add_argument("--version", action="version", version=f"kfd {kfd.__version__}")
+    return parser
+
+
+def _state_directory() -> Path:
+    if given := os.environ.get("STATE_DIRECTORY"):
+        return Path(given.partition(":")[0])
+    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(home) / "kfd"
+
+
+def _socket_path() -> Path:
+    if given := os.environ.get("KFD_SOCKET"):
+        return Path(given)
+    if runtime := os.environ.get("RUNTIME_DIRECTORY"):
+        return Path(runtime.partition(":")[0]) / "kfd.sock"
+    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        return Path(runtime) / "kfd" / "kfd.sock"
+    if os.geteuid() == 0:
+        return Path("/run/kfd/kfd.sock")
+    raise UsageError("no place for the control socket is known", fix="give --socket FILE")
+
+
+def _tell(error: KfdError) -> None:
+    log.error("%s", error)
+    if error.fix:
+        log.error("  fix: %s", error.fix)
+
+
+def _limit_arenas() -> None:
+    """Before any thread: five consumers take 55 MB so, not 182."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none, and needs none
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, _ARENAS)
+
+
+def _raise_descriptor_limit() -> None:
+    """Partials, watched directories and brokers may need more than the usual soft limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+if __name__ == "__main__":
+    main()

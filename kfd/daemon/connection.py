@@ -1,0 +1,93 @@
+"""One control connection: its requests, one after the other, each answered by the methods."""
+
+from __future__ import annotations
+
+import logging
+
+from kfd.daemon.channel import SEND_TIMEOUT, Channel, Request
+from kfd.daemon.methods import Caller, Methods
+from kfd.daemon.peer import Access, Peer
+from kfd.errors import ExitCode, KfdError, NotPermittedError
+from kfd.refusals import to_varlink
+from kfd.varlink import (
+    Call,
+    ProtocolError,
+    VarlinkError,
+    decode_call,
+    encode_error,
+    encode_reply,
+)
+
+log = logging.getLogger(__name__)
+
+_TOO_SLOW = encode_error(
+    to_varlink(KfdError(f"replies were not read for {SEND_TIMEOUT:g} s", fix="read them faster"))
+)
+
+
+class Connection:
+    """Serves a channel in a thread of its own, until the peer closes or breaks the rules."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        peer: Peer,
+        access: Access,
+        refusal: NotPermittedError,
+        methods: Methods,
+    ) -> None:
+        self.peer = peer
+        self._channel = channel
+        self._access = access
+        self._refusal = refusal
+        self._methods = methods
+
+    def serve(self) -> None:
+        """Answer requests to the end; never raises, and closes the channel."""
+        try:
+            while (request := self._channel.receive()) is not None:
+                with request:
+                    self._answer(request)
+        except ProtocolError as error:
+            log.info("control: %s: %s", self.peer, error)
+            self._fail(KfdError(str(error)))
+        except OSError as error:
+            log.debug("control: %s: %s", self.peer, error)
+        except Exception:
+            log.exception("control: a request of %s failed", self.peer)
+            bug = KfdError("kfd failed at this request; its log says why", fix="journalctl -u kfd")
+            bug.exit_code = ExitCode.BUG
+            self._fail(bug)
+        finally:
+            self._channel.close()
+
+    def shutdown(self) -> None:
+        """End the connection; called from the server's thread."""
+        self._channel.shutdown()
+
+    def _answer(self, request: Request) -> None:
+        call = decode_call(request.frame)
+        try:
+            for reply in self._methods.answer(call, self._caller(call, request)):
+                self._send(encode_reply(reply), call)
+        except KfdError as error:
+            self._send(encode_error(to_varlink(error)), call)
+        except VarlinkError as error:
+            self._send(encode_error(error), call)
+
+    def _caller(self, call: Call, request: Request) -> Caller:
+        return Caller(
+            uid=self.peer.uid,
+            access=self._access,
+            refusal=self._refusal,
+            descriptors=request.descriptors,
+            more=call.more,
+            gone=self._channel.gone,
+        )
+
+    def _send(self, frame: bytes, call: Call) -> None:
+        if not call.oneway:
+            self._channel.send(frame, complaint=_TOO_SLOW)
+
+    def _fail(self, error: KfdError) -> None:
+        self._channel.send(encode_error(to_varlink(error)))

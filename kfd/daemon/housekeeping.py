@@ -1,0 +1,114 @@
+"""The housekeeper: forgets, once an hour, what the ledger need not know any longer."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+
+from kfd.daemon.downloads import Downloads
+from kfd.daemon.ledger import Ledger, incoming, outgoing
+from kfd.daemon.stage import Stage
+from kfd.daemon.topics import TopicWatch
+from kfd.daemon.uploads import Uploads
+from kfd.errors import KfdError
+from kfd.kafka import ClusterView
+
+log = logging.getLogger(__name__)
+
+EVERY_SECONDS = 3600.0
+PAGE = 1000  # rows of one transaction, so that others needn't wait
+
+
+class Housekeeper(Stage):
+    """Named ``housekeeping``.
+
+    Transfers that ended longer than ``history`` ago go; of those received, only what Kafka can't
+    show again. Files that are no longer there need not be known as sent.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        uploads: Uploads,
+        downloads: Downloads,
+        cluster: ClusterView,
+        topics: TopicWatch,
+        history: float,
+    ) -> None:
+        """``history`` is in seconds."""
+        super().__init__("housekeeping")
+        self._ledger = ledger
+        self._uploads = uploads
+        self._downloads = downloads
+        self._cluster = cluster
+        self._topics = topics
+        self._history = history
+
+    def run(self) -> None:
+        due = time.monotonic() + EVERY_SECONDS
+        while not self.stopping.wait(5.0):
+            self.beat()
+            if time.monotonic() >= due:
+                due = time.monotonic() + EVERY_SECONDS
+                self._tidy()
+
+    def _tidy(self) -> None:
+        oldest = time.time() - self._history
+        try:
+            self._repeat(lambda: self._prune_outgoing(oldest))
+            self._prune_incoming(oldest)
+            for route in self._uploads.routes:
+                self._forget_files(route)
+        except KfdError as error:
+            log.warning("housekeeping: %s; it is tried again in an hour", error)
+
+    def _repeat(self, step: Callable[[], int]) -> None:
+        """Do a step of at most ``PAGE`` rows until it finds less."""
+        while not self.stopping.is_set() and step() == PAGE:
+            self.beat()
+
+    def _prune_outgoing(self, oldest: float) -> int:
+        return self._ledger.write(lambda db: outgoing.prune(db, oldest, PAGE))
+
+    def _prune_incoming(self, oldest: float) -> None:
+        for name in {route.config.topic for route in self._downloads.routes.values()}:
+            topic = self._topics.usable(name)
+            if topic is None:
+                continue
+            lows = self._cluster.low_watermarks((name, n) for n in range(topic.partitions))
+            for (_, partition), low in lows.items():
+                self._repeat(partial(self._prune_partition, topic.topic_id, partition, low, oldest))
+
+    def _prune_partition(self, topic_id: str, partition: int, low: int, oldest: float) -> int:
+        return self._ledger.write(
+            lambda db: incoming.prune(db, topic_id, partition, low, oldest, PAGE)
+        )
+
+    def _forget_files(self, route: str) -> None:
+        watcher = self._uploads.watchers[route]
+        root = os.path.realpath(os.fsencode(self._uploads.routes[route].directory))
+        after = b""
+        while not self.stopping.is_set():
+            self.beat()
+            paths = outgoing.known_after(self._ledger.reader(), route, after, PAGE)
+            if not paths:
+                return
+            after = paths[-1]
+            gone = [path for path in paths if not os.path.lexists(os.path.join(root, path))]
+            # looked at after the files: if the share was unmounted meanwhile, nothing is gone
+            if not _is_still(root, watcher.identity):
+                return
+            if gone:
+                self._ledger.write(partial(outgoing.forget, route=route, paths=gone))
+
+
+def _is_still(root: bytes, identity: tuple[int, int] | None) -> bool:
+    """Whether ``root`` is the directory that the watcher watches."""
+    try:
+        status = os.stat(root)
+    except OSError:
+        return False
+    return identity == (status.st_dev, status.st_ino)
