@@ -7,6 +7,7 @@ Used by the daemon's topic watch; no thread of its own. Topics are looked at wit
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ _silent.setLevel(logging.CRITICAL)  # it repeats itself many times a second; see
 RECORD_OVERHEAD = 16 * 1024 + 512
 """Bytes that a record may need besides its chunk: the largest header, the key, the framing."""
 
+_PROPERTY = re.compile(r"property[: ]*\"([^\"]+)\"")
+
 ErrorHandler = Callable[[KafkaError], None]
 
 
@@ -37,6 +40,15 @@ class BrokerAwayError(KfdError):
     """No broker answers, or none lets us in."""
 
     retry = True
+
+
+class RefusedPropertyError(ConfigError):
+    """librdkafka refuses the property ``name`` (empty where it didn't say which)."""
+
+    def __init__(self, name: str, what: str) -> None:
+        text = f"kafka.{name}: {what}" if name else f"kafka: {what}"
+        super().__init__(text, fix="see librdkafka's CONFIGURATION.md")
+        self.name = name
 
 
 class TopicRefusedError(KfdError):
@@ -82,6 +94,18 @@ def describe(error: KafkaError) -> str:
     return text.removeprefix("Broker: ").removeprefix("Local: ").strip() or str(error.name())
 
 
+def refused_properties(error: Exception) -> RefusedPropertyError:
+    """What librdkafka said when it was given the properties of a client.
+
+    Its texts may quote the value, which may be a secret: only the property is named.
+    """
+    found = _PROPERTY.search(_reason(error))
+    name = found[1] if found else ""
+    known = "No such configuration property" not in _reason(error)
+    what = "not a value for this property" if known else "no such property"
+    return RefusedPropertyError(name, what if name else "librdkafka refuses these properties")
+
+
 class ClusterView:
     """A connection for looking at topics and making those that are missing.
 
@@ -90,15 +114,13 @@ class ClusterView:
     """
 
     def __init__(self, properties: Mapping[str, str], timeout: float = 3.0) -> None:
-        """Raises :class:`ConfigError` for properties that librdkafka refuses."""
+        """Raises :class:`RefusedPropertyError`."""
         self._timeout = timeout
         self._last_error = ""
         try:
             self._admin = AdminClient(client_properties(properties, self._on_error))
         except (KafkaException, TypeError, ValueError) as error:
-            raise ConfigError(
-                f"kafka: {_reason(error)}", fix="see librdkafka's list of properties"
-            ) from error
+            raise refused_properties(error) from error
 
     def topics(self, names: Iterable[str]) -> dict[str, Topic | None]:
         """Each topic as it is now; None for one that doesn't exist."""

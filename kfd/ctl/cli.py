@@ -56,6 +56,7 @@ class Verbs(click.Group):
 
 @click.command(
     cls=Verbs,
+    no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     subcommand_metavar="VERB ...",
     epilog="These options work before and after the verb. kfdctl VERB --help tells more.",

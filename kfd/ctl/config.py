@@ -14,6 +14,7 @@ import click
 from kfd.ctl.render import count, note, print_json, say
 from kfd.ctl.settings import Settings, global_options, verb
 from kfd.errors import ExitCode
+from kfd.paths import escape
 from kfd.units import human_size
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Waiting:
     problem: str
 
 
-@click.group()
+@click.group(no_args_is_help=False)
 @global_options
 def config_command(**_: object) -> None:
     """Check or show a configuration file."""
@@ -106,7 +107,7 @@ def _look(route: Upload) -> Waiting:
     try:
         sizes = list(_sizes(route))
     except OSError as error:
-        return Waiting(route.name, directory, 0, 0, f"{error.filename}: {error.strerror}")
+        return Waiting(route.name, directory, 0, 0, f"{escape(error.filename)}: {error.strerror}")
     return Waiting(route.name, directory, len(sizes), sum(sizes), "")
 
 

@@ -11,10 +11,10 @@ import click
 
 from kfd.control import QuitParameters, QuitReply
 from kfd.ctl.client import SYSTEM_SOCKET, Client
-from kfd.ctl.render import count, note, on_terminal, print_json, say
+from kfd.ctl.render import count, elapsed, note, on_terminal, print_json, say
 from kfd.ctl.settings import Settings, duration_option, verb
 from kfd.errors import ExitCode, NotRunningError, TimedOutError
-from kfd.units import human_duration, human_size
+from kfd.units import human_size
 
 _GONE_TIMEOUT = 60.0  # seconds for the daemon to end after it said that it will
 
@@ -46,7 +46,7 @@ def quit_command(settings: Settings, timeout: float | None, now: bool) -> ExitCo
         print_json(stopped=True, seconds=round(seconds, 3), transfers_left=left.transfers)
     else:
         start = " Start: systemctl start kfd" if client.path == SYSTEM_SOCKET else ""
-        say(f"kfd stopped after {_seconds(seconds)}.{start}")
+        say(f"kfd stopped after {elapsed(seconds)}.{start}")
     return ExitCode.DONE
 
 
@@ -87,10 +87,6 @@ class _Report:
 
 def _amount(left: QuitReply) -> str:
     return f"{count(left.transfers, 'transfer')} ({human_size(left.bytes)})"
-
-
-def _seconds(seconds: float) -> str:
-    return human_duration(round(seconds) if seconds >= 1 else seconds).replace("s", " s", 1)
 
 
 def _process(client: Client) -> int | None:

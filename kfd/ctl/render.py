@@ -14,6 +14,7 @@ import click
 
 from kfd.errors import KfdError
 from kfd.marshal import to_json
+from kfd.units import human_duration
 
 JSON_VERSION = 1
 _PLAIN_WIDTH = 80  # columns, where there is no terminal to ask
@@ -90,6 +91,12 @@ def clock(at: float, now: float | None = None) -> str:
     if then[:3] == today[:3]:
         return time.strftime("%H:%M", then)
     return time.strftime("%a %H:%M" if 0 <= now - at < 6 * 86400 else "%Y-%m-%d", then)
+
+
+def elapsed(seconds: float) -> str:
+    """How long something took: ``4.5 s``, ``36 s``, ``5m 2s``."""
+    text = human_duration(seconds)
+    return text if " " in text or not text.endswith("s") else f"{text[:-1]} s"
 
 
 def count(number: int, thing: str) -> str:

@@ -14,7 +14,7 @@ import click
 from kfd.control import MAX_DESCRIPTORS, File, SendParameters, SendReply, Sent, Transfer, Until
 from kfd.ctl.client import Client, encode_request
 from kfd.ctl.picked import Picked, described, open_file, pick
-from kfd.ctl.render import ProgressLine, count, note, print_json, say, short
+from kfd.ctl.render import ProgressLine, count, elapsed, note, print_json, say, short
 from kfd.ctl.settings import Settings, duration_option, verb
 from kfd.ctl.transfers import judge, parse_until, until_option, wait
 from kfd.errors import ExitCode, UsageError
@@ -218,7 +218,7 @@ def _conclude(
     elif transfers:
         what = f" ({amount}{total})" if amount else ""
         say(
-            f"In Kafka{what} after {human_duration(seconds).replace('s', ' s')};"
+            f"In Kafka{what} after {elapsed(seconds)};"
             " not yet confirmed by a receiver.  See: kfdctl list"
         )
 

@@ -62,7 +62,7 @@ class Answers:
 
     def transfers(self, tids: Sequence[str]) -> list[Transfer]:
         reader = self._ledger.reader()
-        return [one for tid in tids for one in queries.find(reader, self._ledger.origin, tid)]
+        return [queries.find(reader, self._ledger.origin, tid) for tid in tids]
 
     def list_transfers(self, state: str | None, route: str | None, limit: int) -> list[Transfer]:
         wanted = State(state) if state is not None else None

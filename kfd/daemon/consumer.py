@@ -21,7 +21,7 @@ from kfd.daemon.rates import Rates
 from kfd.daemon.receiver import Receiver, Record
 from kfd.daemon.stage import Stage
 from kfd.daemon.topics import TopicWatch
-from kfd.kafka import client_properties, describe
+from kfd.kafka import client_properties, describe, refused_properties
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class ConsumerThread(Stage):
 
     def _take_part(self) -> None:
         """Be a member of the group until stopped, or the topic is another one."""
-        consumer = Consumer(self._client_properties())
+        consumer = self._connect()
         try:
             consumer.subscribe(
                 [self._membership.topic],
@@ -109,6 +109,16 @@ class ConsumerThread(Stage):
         finally:
             self._give_up(list(self._assigned))
             consumer.close()
+
+    def check(self) -> None:
+        """Raise :class:`ConfigError` for properties that librdkafka refuses. Before the start."""
+        self._connect().close()
+
+    def _connect(self) -> Consumer:
+        try:
+            return Consumer(self._client_properties())
+        except (KafkaException, TypeError, ValueError) as error:
+            raise refused_properties(error) from error
 
     def _same_topic(self) -> bool:
         topic = self._topics.usable(self._membership.topic)
@@ -173,6 +183,7 @@ class ConsumerThread(Stage):
         moved = [self._partition(number, offset) for number, offset in offsets.items()]
         consumer.incremental_unassign(moved)
         consumer.incremental_assign(moved)
+        consumer.resume(moved)
         for number, offset in offsets.items():
             self._receiver.take(number, self._topic_id, offset)
 

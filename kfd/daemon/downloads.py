@@ -65,6 +65,7 @@ class Downloads:
                 _consumer(route, number, destination, properties, ledger, topics, health, rates)
                 for number in range(1, threads + 1)
             ]
+            consumers[0].check()
             self.routes[name] = DownloadRoute(route, destination, consumers)
 
     def consumers(self) -> list[ConsumerThread]:

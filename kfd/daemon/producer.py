@@ -17,8 +17,7 @@ from kfd.daemon.budget import Budget
 from kfd.daemon.feed import Feed, Turn
 from kfd.daemon.sending import INTERRUPTED, Failure, Sending
 from kfd.daemon.stage import Stage
-from kfd.errors import ConfigError
-from kfd.kafka import RECORD_OVERHEAD, client_properties, describe
+from kfd.kafka import RECORD_OVERHEAD, client_properties, describe, refused_properties
 from kfd.wire import FLAG_ABORT, HEADER_NAME, Header, encode_header
 
 log = logging.getLogger(__name__)
@@ -113,9 +112,7 @@ class RecordSink:
         try:
             return Producer(self._properties)
         except (KafkaException, TypeError, ValueError) as error:
-            reason = error.args[0] if error.args else error
-            text = describe(reason) if isinstance(reason, KafkaError) else str(reason)
-            raise ConfigError(f"kafka: {text}", fix="see librdkafka's properties") from error
+            raise refused_properties(error) from error
 
     def _replace(self) -> None:
         """After a fatal error: a new producer; what the old one held is resumed."""

@@ -18,11 +18,11 @@ from types import FrameType
 
 import kfd
 from kfd.config import Config
+from kfd.daemon import journal
 from kfd.daemon.answers import Answers
 from kfd.daemon.downloads import Downloads
 from kfd.daemon.health import Health
 from kfd.daemon.housekeeping import Housekeeper
-from kfd.daemon.journal import where
 from kfd.daemon.ledger import Ledger
 from kfd.daemon.notify import Notifier, watchdog_interval
 from kfd.daemon.rates import Rates
@@ -30,8 +30,8 @@ from kfd.daemon.server import ControlServer
 from kfd.daemon.stage import Stage
 from kfd.daemon.topics import TopicWatch
 from kfd.daemon.uploads import Uploads
-from kfd.errors import ExitCode, KfdError
-from kfd.kafka import ClusterView
+from kfd.errors import ConfigError, ExitCode, KfdError
+from kfd.kafka import ClusterView, RefusedPropertyError
 from kfd.wire import is_origin
 
 log = logging.getLogger(__name__)
@@ -65,6 +65,9 @@ class Supervisor:
         try:
             self._start()
             self._supervise()
+        except RefusedPropertyError as error:
+            where = self._config.where("kafka", error.name)
+            raise ConfigError(error.what, where=where, fix=error.fix) from error
         finally:
             self._notifier.stopping()
             self._stop()
@@ -166,7 +169,7 @@ class Supervisor:
         """A stage died: so does the daemon, with the reason, and systemd starts it again."""
         log.error("%s died: %s: %s", stage.name, type(error).__name__, error)
         if not isinstance(error, KfdError):
-            log.error("this is a bug in kfd, at %s", where(error))
+            log.error("this is a bug in kfd, at %s", journal.where(error))
         if self._death is None:
             self._death = (stage, error)
         self._wake.set()

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 10.0
 DEGRADED_LOOK_SECONDS = 1.0
+LEAST_SECONDS = 0.2
 LIMIT_LOOKS = 30  # limits are asked for at every so many looks, and when a topic is new
 UNREACHABLE = "away"
 
@@ -93,6 +94,9 @@ class TopicWatch(Stage):
             self._look_now.clear()
             complete = self._look()
             self.beat()
+            self.stopping.wait(
+                LEAST_SECONDS
+            )  # clients in trouble ask for looks many times a second
             self._look_now.wait(LOOK_SECONDS if complete else DEGRADED_LOOK_SECONDS)
 
     def _look(self) -> bool:
@@ -206,7 +210,8 @@ def _fault(topic: Topic, wanted: Wanted) -> KfdError | None:
             f"topic {topic.name} is compacted: it would lose chunks",
             fix=f"set cleanup.policy=delete on {topic.name}, or use another topic",
         )
-    if topic.max_record is not None and wanted.chunk_size + RECORD_OVERHEAD > topic.max_record:
+    needed = wanted.chunk_size + RECORD_OVERHEAD if wanted.chunk_size else 0
+    if topic.max_record is not None and needed > topic.max_record:
         fitting = 1 << max(10, (topic.max_record - RECORD_OVERHEAD).bit_length() - 1)
         return KfdError(
             f"{topic.name} takes {topic.max_record} bytes a record,"

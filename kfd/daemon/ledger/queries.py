@@ -54,8 +54,9 @@ def _transfer(row: Any) -> Transfer:  # a row of _UPLOAD or _DOWNLOAD: typed by 
     )
 
 
-def find(reader: Connection, origin: str, tid: str) -> list[Transfer]:
-    """The transfer with this id, or whose id ends so; of both directions where both have it.
+def find(reader: Connection, origin: str, tid: str) -> Transfer:
+    """The transfer with this id, or whose id ends so. Where this host both sent and received it,
+    the sending.
 
     Raises :class:`UsageError` for what is no id or a tail that several transfers share, and
     :class:`NoSuchTransferError`.
@@ -67,11 +68,13 @@ def find(reader: Connection, origin: str, tid: str) -> list[Transfer]:
         rows += reader.execute(
             f"{select} WHERE {condition} LIMIT 3", {"origin": origin, "key": key}
         ).fetchall()
+        if rows and len(key) > _TAIL:
+            break
     if not rows:
         raise NoSuchTransferError(f"no transfer has the id {tid}", fix="kfdctl list")
     if len({row[0] for row in rows}) > 1:
         raise UsageError(f"several transfers have an id that ends in {tid}", fix="give more digits")
-    return [_transfer(row) for row in rows]
+    return _transfer(rows[0])
 
 
 def _parse(tid: str) -> bytes:

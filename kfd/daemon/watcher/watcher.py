@@ -81,7 +81,7 @@ class Watcher(Stage):
     @property
     def compares_inodes(self) -> bool:
         """Whether device and inode tell files apart in this directory. Any thread."""
-        return not self._root.network
+        return self._intake.inodes
 
     def rescan(self) -> None:
         """Ask for a full scan. Returns at once; called from any thread."""
