@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,7 @@ from kfd.errors import ConfigError, KfdError
 
 log = logging.getLogger(__name__)
 _silent = logging.getLogger("kfd.librdkafka")
-_silent.setLevel(logging.CRITICAL)  # it repeats itself many times a second; see error_cb instead
+_silent.disabled = True  # it repeats itself many times a second; see error_cb instead
 
 RECORD_OVERHEAD = 16 * 1024 + 512
 """Bytes that a record may need besides its chunk: the largest header, the key, the framing."""
@@ -188,7 +189,8 @@ class ClusterView:
             code = error.args[0].code() if isinstance(error, KafkaException) else None
             if code in expected:
                 return None
-            self._admin.poll(0)  # lets _on_error hear why
+            with suppress(KafkaException):
+                self._admin.poll(0)  # lets _on_error hear why
             if code is not None and code >= 0:
                 raise TopicRefusedError(f"{what}: {_reason(error)}") from error
             raise BrokerAwayError(self._last_error or _reason(error)) from error

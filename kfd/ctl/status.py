@@ -94,7 +94,7 @@ def _footline(status: Status) -> str:
 
 def _upload(route: UploadRoute) -> list[str]:
     counts = (route.queued, route.sending, route.in_kafka, route.delivered, route.failed)
-    return [route.route, *(f"{number:,}" for number in counts), _last(route)]
+    return [route.route or f"-> {route.topic}", *(f"{number:,}" for number in counts), _last(route)]
 
 
 def _download(route: DownloadRoute) -> list[str]:

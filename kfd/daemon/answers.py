@@ -98,7 +98,7 @@ class Answers:
             disk_free=self._disk_free(),
             uploads=uploads,
             downloads=downloads,
-            problems=[control.Problem(p.scope, p.text, p.fix, p.since) for p in problems],
+            problems=problems,
         )
 
     def wait_for_change(self, seen: int, timeout: float) -> int:

@@ -136,6 +136,7 @@ class ConsumerThread(Stage):
                 self._wait_for_disk(consumer, error)
             size = sum(len(record.value or b"") for record in records)
             self._rates.add(self._membership.route, self._membership.topic, size)
+            self.receiving = tuple(self._receiver.open_transfers())
         self._health.clear(self._membership.route, self.name)
         self._note_lag(consumer)
         self._commit(consumer)
@@ -234,6 +235,7 @@ class ConsumerThread(Stage):
             self._receiver.drop(partitions)
         except DiskError as error:
             log.warning("%s: %s", self.name, error)  # removed at the next start
+        self.receiving = tuple(self._receiver.open_transfers())
 
     def _commit(self, consumer: Consumer, *, wait: bool = False) -> None:
         """Commit what is safe and new; with ``wait``, and at once, before partitions are left."""
@@ -241,7 +243,6 @@ class ConsumerThread(Stage):
         if not wait and now < self._commit_due:
             return
         self._commit_due = now + COMMIT_SECONDS
-        self.receiving = tuple(self._receiver.open_transfers())
         safe = self._receiver.safe_offsets()
         new = {n: offset for n, offset in safe.items() if self._committed.get(n) != offset}
         if not new:
@@ -290,6 +291,7 @@ class ConsumerThread(Stage):
             # there static membership is fatal after a kill; here it brings partitions back at once
             defaults |= {
                 "session.timeout.ms": "10000",
+                "heartbeat.interval.ms": "1000",  # each round of a rebalance waits for one
                 "group.instance.id": self._membership.member,
                 "partition.assignment.strategy": "cooperative-sticky",
             }

@@ -165,6 +165,7 @@ class Deliveries(Stage):
             self._unsaved = self._saving + self._unsaved
         else:
             self._health.clear("ledger", "endings")
+            self._sink.recovered()
             for ending, sending in self._saving:
                 self._moved.discard(sending)
                 self._after(ending, sending)

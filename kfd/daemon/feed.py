@@ -67,8 +67,8 @@ class Turn:
 class Feed(Stage):
     """Named ``feed``. Producer threads call :meth:`take` and :meth:`give_back`.
 
-    The condition's lock guards the lanes, ``_rotation``, ``_large_turns``, ``_active`` and
-    ``_resume_at``.
+    The condition's lock guards the lanes, ``_rotation``, ``_large_turns``, ``_active``,
+    ``_placements`` and ``_resume_at``.
     """
 
     def __init__(
@@ -196,15 +196,16 @@ class Feed(Stage):
 
     def _resume_interrupted(self) -> None:
         """Take up what an earlier life, or a producer that was replaced, had begun."""
-        rows = outgoing.sending(self._ledger.reader())
         with self._changed:
-            rows = [row for row in rows if row.id not in self._active]
+            active = self._active.copy()  # before the look: what ends after it is in neither
+        rows = [r for r in outgoing.sending(self._ledger.reader()) if r.id not in active]
+        with self._changed:
             self._resume_at = time.monotonic() + RESCAN_SECONDS if rows else float("inf")
         for row in self._resumption.resumable(rows):
             self.add_lane(row.route, row.topic)
-            topic = self._topics.usable(row.topic)
-            if topic is not None and row.partition is not None:
-                self._placement(topic).add(row.partition, row.size)
+            with self._changed:
+                if (placement := self._placements.get(row.topic)) and row.partition is not None:
+                    placement.add(row.partition, row.size)
             self._admit([row])
 
     def _fill(self, lane: Lane, kind: int) -> None:
@@ -219,7 +220,8 @@ class Feed(Stage):
         if not waiting:
             return
         waiting = self._settled(waiting)
-        claims = self._claims(waiting, self._placement(topic))
+        with self._changed:
+            claims = self._claims(waiting, self._placement(topic))
         claimed = self._ledger.write_patiently(lambda db: outgoing.claim(db, claims))
         self._admit(
             [

@@ -7,17 +7,9 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+from kfd.control import Problem
+
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something that keeps a part of the daemon from working, shown by ``kfdctl status``."""
-
-    scope: str  # a route's name, or "kafka", "ledger", ...
-    text: str
-    fix: str
-    since: float  # seconds since the epoch
 
 
 @dataclass(slots=True)

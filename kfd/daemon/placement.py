@@ -6,7 +6,7 @@ _CANDIDATES = 16  # looked at for each choice, so that a topic may have thousand
 
 
 class Placement:
-    """Chooses the least loaded partition of one topic. Used by the feed's thread only.
+    """Chooses the least loaded partition of one topic. Guarded by the feed's lock.
 
     The load is what this daemon has placed and not yet seen acknowledged; ties go round, so that
     small files spread as well.

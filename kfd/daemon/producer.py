@@ -7,6 +7,7 @@ and hands them to librdkafka. Whether they arrived is the deliveries stage's bus
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -15,6 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from kfd.daemon.budget import Budget
 from kfd.daemon.feed import Feed, Turn
+from kfd.daemon.health import Health
 from kfd.daemon.sending import INTERRUPTED, Failure, Sending
 from kfd.daemon.stage import Stage
 from kfd.kafka import RECORD_OVERHEAD, client_properties, describe, refused_properties
@@ -28,6 +30,7 @@ _PERMANENT = {
     KafkaError.INVALID_RECORD: "look at the broker's log: it refuses the record as it is",
     KafkaError.INVALID_CONFIG: "mend the topic's configuration",
 }
+REPLACE_SECONDS = 2.0  # before a producer that failed for good is replaced
 _ABORT_MARGIN = 1024  # records that librdkafka's queue takes beyond the budget: aborts
 
 Report = Callable[[Sending, KafkaError | None, Message], None]
@@ -44,7 +47,7 @@ def classify(error: KafkaError) -> Failure:
 class RecordSink:
     """librdkafka's producer: idempotent, ``acks=all``, without a timeout of its own.
 
-    ``produce`` is called by producer threads, the rest by the deliveries thread.
+    ``produce`` is called by producer threads, ``abort`` by any, the rest by the deliveries thread.
     """
 
     def __init__(
@@ -52,11 +55,16 @@ class RecordSink:
         properties: Mapping[str, str],
         budget: Budget,
         chunk_size: int,
-        on_trouble: Callable[[str], None],
+        health: Health,
+        on_trouble: Callable[[], None],
     ) -> None:
-        """``on_trouble`` hears of errors that concern no record. Raises :class:`ConfigError`."""
+        """``on_trouble`` is called at errors that concern no record.
+
+        Raises :class:`RefusedPropertyError`.
+        """
+        self._health = health
         self._on_trouble = on_trouble
-        self._fatal = False
+        self._replace_at: float | None = None  # monotonic; None: the producer is well
         self._properties: dict[str, Any] = client_properties(properties, self._on_error) | {
             "acks": "all",
             "enable.idempotence": "true",
@@ -99,14 +107,32 @@ class RecordSink:
 
     def poll(self, timeout: float) -> None:
         """Serve delivery reports, waiting up to ``timeout`` seconds for the first."""
-        self._producer.poll(timeout)
-        if self._fatal:
+        if self._replace_at is None:
+            self._serve(timeout)
+        elif time.monotonic() < self._replace_at:
+            time.sleep(timeout)  # a producer that failed for good reports nothing any more
+        else:
             self._replace()
+
+    def recovered(self) -> None:
+        """Records arrive again."""
+        self._health.clear("kafka", "producer")
 
     def give_up(self, timeout: float) -> None:
         """Report what is still in flight as not delivered; it is resumed at the next start."""
         self._producer.purge()
-        self._producer.flush(timeout)
+        self._flush(timeout)
+
+    def _serve(self, timeout: float) -> None:
+        try:
+            self._producer.poll(timeout)
+        except KafkaException as error:  # a fatal error is raised here, and told nowhere else
+            reason = describe(error.args[0])
+            self._health.report(
+                "kafka", "producer", f"the producer can't go on: {reason}",
+                "look at bootstrap.servers; it must name brokers, and these allow idempotence",
+            )  # fmt: skip
+            self._replace_at = time.monotonic() + REPLACE_SECONDS
 
     def _connect(self) -> Producer:
         try:
@@ -116,15 +142,19 @@ class RecordSink:
 
     def _replace(self) -> None:
         """After a fatal error: a new producer; what the old one held is resumed."""
-        log.warning("replacing the Kafka producer after a fatal error")
-        old, self._producer, self._fatal = self._producer, self._connect(), False
-        old.purge()
-        old.flush(1)
+        self.give_up(1.0)
+        self._producer = self._connect()
+        self._replace_at = None
+
+    def _flush(self, timeout: float) -> None:
+        try:
+            self._producer.flush(timeout)
+        except KafkaException as error:
+            log.debug("flush: %s", describe(error.args[0]))
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.fatal():
-            self._fatal = True
-        self._on_trouble(describe(error))
+        log.debug("producer: %s", describe(error))
+        self._on_trouble()
 
 
 class ProducerThread(Stage):

@@ -47,7 +47,7 @@ class Uploads:
         self._ledger = ledger
         self._topics = topics
         self._sink = RecordSink(
-            properties, self.budget, config.chunk_size, lambda _: topics.look_soon()
+            properties, self.budget, config.chunk_size, health, topics.look_soon
         )
         self._feed = Feed(
             ledger,

@@ -42,6 +42,9 @@ class Candidates:
     def discard(self, path: bytes) -> None:
         self._waiting.pop(path, None)
 
+    def clear(self) -> None:
+        self._waiting.clear()
+
     def next_due(self) -> float:
         """When the first is to be looked at; infinity if there is none."""
         return next((candidate.due for candidate in self._waiting.values()), math.inf)

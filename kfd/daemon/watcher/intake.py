@@ -69,6 +69,10 @@ class Intake:
         """When, by the monotonic clock, :meth:`look_at_candidates` has something to do."""
         return self._candidates.next_due()
 
+    def forget_candidates(self) -> None:
+        """Wait for no file any more; a full scan finds those again that are there."""
+        self._candidates.clear()
+
     def enters(self, directory: bytes) -> bool:
         """Whether there can be files to send below this directory."""
         return not directory or (

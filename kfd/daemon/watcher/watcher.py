@@ -138,7 +138,7 @@ class Watcher(Stage):
         try:
             another = self._root.find()
             if another:
-                self._scans.abandon()
+                self._leave()
             if another or self._watch_is_lost():
                 self._watch_anew()
         except RootProblem as problem:
@@ -148,10 +148,15 @@ class Watcher(Stage):
 
     def _lose_directory(self, problem: RootProblem) -> None:
         self._present = False
-        self._scans.abandon()
+        self._leave()
         self._unwatch()
         self._health.report(self._route, "directory", problem.what, problem.fix)
         self.ready.set()
+
+    def _leave(self) -> None:
+        """Let go of the directory: what is there when it is back, or in the next, is scanned."""
+        self._scans.abandon()
+        self._intake.forget_candidates()
 
     # Watching it, or polling
 

@@ -1,0 +1,101 @@
+# shellcheck shell=sh
+# Sourced by the scripts beside it: what they share. POSIX sh; Debian and Ubuntu have all that it
+# calls (coreutils, util-linux, bash) without installing anything.
+#
+# Data goes to stdout, messages to stderr. Package managers are used as they are configured here.
+
+checkout=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
+
+say() {
+    printf '%s\n' "$*" >&2
+}
+
+die() {
+    say "${0##*/}: $*"
+    exit 1
+}
+
+# quietly COMMAND...: its output is shown only if it fails, its exit status is kept.
+quietly() {
+    quiet_log=$(mktemp)
+    if "$@" >"$quiet_log" 2>&1; then
+        rm -f "$quiet_log"
+    else
+        quiet_status=$?
+        cat "$quiet_log" >&2
+        rm -f "$quiet_log"
+        return "$quiet_status"
+    fi
+}
+
+# wait_for SECONDS COMMAND...: until it succeeds, looking ten times a second.
+wait_for() {
+    deadline=$(($(date +%s) + $1))
+    shift
+    until "$@"; do
+        [ "$(date +%s)" -lt "$deadline" ] || return 1
+        sleep 0.1
+    done
+}
+
+# as_root COMMAND...
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    else
+        sudo "$@"
+    fi
+}
+
+apt_get() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y \
+        -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold "$@" </dev/null
+}
+
+# install_packages PACKAGE...: with apt-get. The package lists are fetched only if those that are
+# here know no such package, or name a version that is no longer to be had.
+install_packages() {
+    command -v apt-get >/dev/null ||
+        die "this needs: $* (or what your system calls them); install them and run it again"
+    [ "$(id -u)" -eq 0 ] || command -v sudo >/dev/null ||
+        die "this needs root once: apt-get install $*"
+    say "installing $* ..."
+    apt_get install --no-install-recommends "$@" >/dev/null 2>&1 && return
+    quietly apt_get update || die "apt-get update failed"
+    quietly apt_get install --no-install-recommends "$@" || die "could not install: $*"
+}
+
+python_is_enough() {
+    python3 -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+}
+
+# need_python: a python3 that can make a virtual environment.
+need_python() {
+    python_is_enough && return
+    install_packages python3 python3-venv
+    python_is_enough || die "Python 3.11 or later is needed; python3 here is $(python3 -V 2>&1)"
+}
+
+# need_environment REQUIREMENT: the checkout's virtual environment .venv with what pip calls "." (the
+# project, editable, and its dependencies) or ".[test]". Done again only when pyproject.toml has
+# changed or the checkout was moved. Two scripts at once take turns.
+# shellcheck disable=SC2094 # the checkout, a directory, is opened only to be locked
+need_environment() {
+    need_python
+    (
+        flock 8
+        venv=$checkout/.venv
+        stamp="$checkout $(cksum <"$checkout/pyproject.toml")"
+        [ "$(cat "$venv/installed-$1" 2>/dev/null)" = "$stamp" ] && "$venv/bin/python" -c '' && exit
+        say "preparing $venv ..."
+        works "$venv" || quietly python3 -m venv --clear "$venv" || die "could not make $venv"
+        quietly "$venv/bin/python" -m pip install -q -e "$checkout${1#.}" ||
+            die "could not install the project's dependencies with pip"
+        printf '%s\n' "$stamp" >"$venv/installed-$1"
+    ) 8<"$checkout" || exit 1
+}
+
+# The environment's programs name its Python by its full path, so a moved one doesn't work.
+works() {
+    "$1/bin/pip" --version >/dev/null 2>&1
+}

@@ -1,0 +1,216 @@
+"""A real control server over a daemon that is only memory, for tests of server and client."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from kfd.control import (
+    DaemonState,
+    Direction,
+    DownloadRoute,
+    Problem,
+    Sent,
+    State,
+    Status,
+    Transfer,
+    UploadRoute,
+)
+from kfd.daemon.operations import DrainProgress, OfferedFile, SendRequest
+from kfd.daemon.server import ControlServer
+from kfd.errors import KfdError, NoSuchTransferError
+from kfd.paths import escape
+
+VERSION = "9.8.7"
+
+
+class MemoryOperations:
+    """The ``Operations`` protocol over a dict; tests steer it by its attributes.
+
+    A file called ``bad…`` is refused, one called ``old…`` was sent already.
+    """
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()  # guards all below
+        self.changes = 1
+        self.sent: list[SendRequest] = []
+        self.contents: list[bytes] = []
+        self.known: dict[str, Transfer] = {}
+        self.draining = False
+        self.left = DrainProgress(0, 0)
+        self.stopped = threading.Event()
+        self.failure: Exception | None = None
+        self.ends_at_once = True
+        self.now = status()
+
+    def send(self, request: SendRequest) -> list[Sent]:
+        with self.changed:
+            if self.failure is not None:
+                raise self.failure
+            if request.route == "locked":
+                raise KfdError("route locked takes no files", fix="set send: true")
+            self.sent.append(request)
+            return [self._queue(file, request) for file in request.files]
+
+    def _queue(self, file: OfferedFile, request: SendRequest) -> Sent:
+        self.contents.append(os.pread(file.descriptor, 100, 0))
+        size = os.fstat(file.descriptor).st_size
+        path = escape(file.name or os.path.basename(file.source or b"unnamed"))
+        if path.startswith("bad"):
+            return Sent(None, "", "", path, size, refused="no route takes it", fix="--route R")
+        tid = f"{len(self.known):024x}{0x9F2C41D7 + len(self.known):08x}"
+        route, topic = request.route or "scope3", request.topic or "lecroy_files"
+        if request.dry_run:
+            return Sent(None, route, topic, path, size)
+        if path.startswith("old") and not request.again:
+            return Sent(tid, route, topic, path, size, already=True)
+        state = State.IN_KAFKA if self.ends_at_once else State.SENDING
+        self.known[tid] = transfer(tid, path=path, size=size, state=state, route=route, topic=topic)
+        self._change()
+        return Sent(tid, route, topic, path, size)
+
+    def update(self, tid: str, **fields: object) -> None:
+        with self.changed:
+            self.known[tid] = replace(self.known[tid], **fields)
+            self._change()
+
+    def move(self, tid: str, done: int) -> None:
+        """Bytes were acknowledged: not a change of state."""
+        with self.changed:
+            self.known[tid] = replace(self.known[tid], done=done)
+
+    def set_left(self, transfers: int, size: int) -> None:
+        with self.changed:
+            self.left = DrainProgress(transfers, size)
+            self._change()
+
+    def _change(self) -> None:
+        self.changes += 1
+        self.changed.notify_all()
+
+    def transfers(self, tids: Sequence[str]) -> list[Transfer]:
+        with self.changed:
+            return [self._find(tid) for tid in tids]
+
+    def _find(self, tid: str) -> Transfer:
+        found = [one for full, one in self.known.items() if full.endswith(tid)]
+        if not found:
+            raise NoSuchTransferError(f"no transfer {tid}", fix="see kfdctl list")
+        return found[0]
+
+    def list_transfers(self, state: str | None, route: str | None, limit: int) -> list[Transfer]:
+        with self.changed:
+            found = [
+                one
+                for one in reversed(self.known.values())
+                if state in (None, one.state) and route in (None, one.route)
+            ]
+            return found[:limit]
+
+    def status(self) -> Status:
+        with self.changed:
+            if self.failure is not None:
+                raise self.failure
+            return self.now
+
+    def wait_for_change(self, seen: int, timeout: float) -> int:
+        with self.changed:
+            self.changed.wait_for(lambda: self.changes > seen, timeout)
+            return self.changes
+
+    def begin_drain(self) -> None:
+        self.draining = True
+
+    def drain_progress(self) -> DrainProgress:
+        with self.changed:
+            return self.left
+
+    def request_stop(self) -> None:
+        self.stopped.set()
+
+
+def transfer(tid: str, **fields: object) -> Transfer:
+    base = Transfer(
+        tid=tid,
+        direction=Direction.UPLOAD,
+        route="scope3",
+        topic="lecroy_files",
+        origin="scope3",
+        path="run42.trc",
+        path_base64=None,
+        size=1000,
+        state=State.SENDING,
+        done=0,
+        reason="",
+        fix="",
+        queued_at=time.time(),
+        ended_at=None,
+        successor=None,
+    )
+    return replace(base, **fields)
+
+
+def status(**fields: object) -> Status:
+    base = Status(
+        version=VERSION,
+        origin="scope3",
+        pid=os.getpid(),
+        started_at=time.time() - 3 * 86400 - 4 * 3600 - 60,
+        state=DaemonState.RUNNING,
+        brokers_up=3,
+        brokers_known=3,
+        producer_threads=5,
+        consumer_threads=5,
+        queue_records=812,
+        queue_records_max=3000,
+        queue_bytes=1 << 20,
+        queue_bytes_max=64 << 20,
+        quarantine=0,
+        disk_free=81 << 30,
+        uploads=(),
+        downloads=(),
+        problems=(),
+    )
+    return replace(base, **fields)
+
+
+def busy_status(at: float) -> Status:
+    """The example of the manual: two upload routes, a download route and a problem."""
+    upload = UploadRoute(
+        "scope3", "lecroy_files", "/srv/scope3", True, 2, 1, 4, 1204, 0, 0, 42e6, "run42.trc", at
+    )
+    unmounted = replace(upload, route="xrd1", queued=0, sending=0, in_kafka=0, delivered=310)
+    download = DownloadRoute(
+        "archive", "lecroy_files", "/data/lab", 1, 1514, 88120, {"foreign": 3, "malformed": 0}, 0,
+        0, 0.0, "xrd1/a7.raw", at,
+    )  # fmt: skip
+    problem = Problem("xrd1", "/srv/instruments/xrd1 not mounted", "mount it", at)
+    return status(
+        state=DaemonState.DEGRADED,
+        uploads=(upload, replace(unmounted, bytes_per_second=0.0, last=None, last_at=None)),
+        downloads=(download,),
+        problems=(problem,),
+    )
+
+
+@contextmanager
+def serving(
+    path: Path, operations: MemoryOperations, group: str | None = None
+) -> Iterator[ControlServer]:
+    """A control server at ``path``, ended with the block; a stage that died fails the test."""
+    deaths: list[BaseException] = []
+    server = ControlServer(path, group, operations, VERSION)
+    server.listen()
+    server.start(lambda _, error: deaths.append(error))
+    try:
+        yield server
+    finally:
+        server.stop()
+        ended = server.join(10.0)
+    assert not deaths
+    assert ended
