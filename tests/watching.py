@@ -13,7 +13,8 @@ from typing import Any
 from kfd.daemon.fileversion import FileVersion
 from kfd.daemon.health import Health
 from kfd.daemon.stage import Stage
-from kfd.daemon.watcher import Selection, Watcher
+from kfd.daemon.watcher import Watcher
+from kfd.selection import Selection
 from tests.support import eventually
 
 EXCLUDE = (".*", "~*", "*.tmp", "*.part")

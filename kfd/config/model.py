@@ -57,8 +57,6 @@ from kfd.yamlfile import Places
 # The key under which the name of a route goes into its model. It cannot be meant in a file.
 ROUTE_NAME = "(name)"
 
-_POLLING_SETTLE = 30.0
-_WATCHING_SETTLE = 3.0
 
 Existing = Literal["send", "skip"]
 Watch = Literal["auto", "inotify", "poll"]
@@ -98,19 +96,15 @@ class Upload(_Section):
     existing: Annotated[Existing, choice(Existing)] = "send"
     watch: Annotated[Watch, choice(Watch)] = "auto"
     poll_every: Interval = 10.0
-    settle: Annotated[Interval | None, Given] = None  # see settle_for
+    settle: Annotated[Interval | None, Given] = (
+        None  # None: as the watcher has it
+    )
     then: Annotated[str, only("keep", "keep", "delete and move come with receipts")] = "keep"
     receivers: Annotated[Count, only_value("1", 1, "more come with receipts")] = 1
     rate_limit: Rate = None
     send: Flag = True
     format: Format = "kfd"
     seal_to: Annotated[tuple[str, ...], only([], (), "sealing comes later")] = ()
-
-    def settle_for(self, *, polling: bool) -> float:
-        """Seconds for which a file must stand still before it is sent."""
-        if self.settle is not None:
-            return self.settle
-        return _POLLING_SETTLE if polling else _WATCHING_SETTLE
 
 
 class Download(_Section):

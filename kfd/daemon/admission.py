@@ -61,7 +61,7 @@ class Admission:
         versions = [one.version for one in group]
         if request.dry_run:
             reader = self._ledger.reader()
-            tids = [outgoing.earlier(reader, route, version) for version in versions]
+            tids = [outgoing.earlier(reader, route, topic, version) for version in versions]
             pairs = [(tid, tid is not None and not request.again) for tid in tids]
             return [
                 _sent(one, tid if already else None, already=already)

@@ -68,7 +68,10 @@ class Answers:
         wanted = State(state) if state is not None else None
         open_ones = self._receiving(route) if wanted in (None, State.RECEIVING) else []
         stored = queries.newest(self._ledger.reader(), self._ledger.origin, wanted, route, limit)
-        return (open_ones + stored)[:limit]
+        shown = {
+            (one.route, one.tid) for one in open_ones
+        }  # some of these are just being published
+        return (open_ones + [t for t in stored if (t.route, t.tid) not in shown])[:limit]
 
     def status(self) -> Status:
         sent: Tallies = defaultdict(dict)

@@ -29,6 +29,7 @@ BATCH = 256  # records
 POLL_SECONDS = 0.2
 COMMIT_SECONDS = 0.5
 RETRY_SECONDS = 2.0
+RECOVERED_SECONDS = 3.0  # without an error of the client
 _COMMITTED_SECONDS = 10.0  # to be told the group's offsets
 
 
@@ -71,6 +72,7 @@ class ConsumerThread(Stage):
         self._topic_id = ""
         self._committed: dict[int, int] = {}
         self._commit_due = 0.0
+        self._error_at = 0.0  # monotonic
         self._lag: dict[int, int] = {}
         self._assigned = assigned
 
@@ -137,7 +139,8 @@ class ConsumerThread(Stage):
             size = sum(len(record.value or b"") for record in records)
             self._rates.add(self._membership.route, self._membership.topic, size)
             self.receiving = tuple(self._receiver.open_transfers())
-        self._health.clear(self._membership.route, self.name)
+        if time.monotonic() - self._error_at > RECOVERED_SECONDS:
+            self._health.clear(self._membership.route, self.name)
         self._note_lag(consumer)
         self._commit(consumer)
 
@@ -165,8 +168,14 @@ class ConsumerThread(Stage):
         elif error.fatal():
             raise KafkaException(error)
         else:
-            log.debug("%s: %s", self.name, describe(error))
             self._topics.look_soon()
+            self._error_at = time.monotonic()
+            self._health.report(
+                self._membership.route,
+                self.name,
+                f"reading {self._membership.topic}: {describe(error)}",
+                "look at the brokers, and at what their ACLs allow kfd",
+            )
 
     def _reset(self, consumer: Consumer, partition: int) -> None:
         """The topic no longer has our position: go on with the oldest that it has, and say so."""

@@ -21,6 +21,7 @@ from kfd.daemon.ledger.outgoing import Ending
 from kfd.daemon.rates import Rates
 from kfd.daemon.sending import Failure, Sending
 from kfd.daemon.stage import Stage
+from kfd.paths import escape
 
 if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message
@@ -141,6 +142,9 @@ class Deliveries(Stage):
 
     def _interrupt(self, sending: Sending) -> None:
         """Keep the acknowledged prefix; the feed takes the transfer up again from the ledger."""
+        if sending.failure is not None and sending.failure.reason:
+            text = f"{escape(sending.row.path)}: {sending.failure.reason}"
+            self._health.report(_scope(sending), "sending", text, "it is tried again by itself")
         self._moved.discard(sending)
         progress = [sending.progress(time.time())]
         self._ledger.write_patiently(lambda db: outgoing.note_progress(db, progress))
@@ -175,6 +179,7 @@ class Deliveries(Stage):
     def _after(self, ending: Ending, sending: Sending) -> None:
         """What follows once an ending is on disk."""
         if ending.state == "in_kafka":
+            self._health.clear(_scope(sending), "sending")
             return
         if sending.produced and sending.begin.chunks > 1:
             self._sink.abort(sending)
@@ -203,3 +208,8 @@ class Deliveries(Stage):
         self._note_progress()
         for sending in self._feed.unfinished():
             sending.close()
+
+
+def _scope(sending: Sending) -> str:
+    """Whose problem it is that a file is held up."""
+    return sending.row.route or sending.row.topic

@@ -14,13 +14,27 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
+from kfd.daemon.fileversion import inode_of
 from kfd.errors import ConfigError, PermissionProblemError
 
 PRIVATE = b".kfd"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _RENAME_NOREPLACE = 1
 _renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+
+
+class PartKey(NamedTuple):
+    """What a partial is known by: a tid may be forged into another partition."""
+
+    tid: bytes
+    partition: int
+
+    @property
+    def name(self) -> bytes:
+        """The partial's name in ``.kfd``."""
+        return b"%s-%d.part" % (self.tid.hex().encode(), self.partition)
 
 
 class Directories:
@@ -116,36 +130,36 @@ class Destination:
         finally:
             opened.close()
 
-    def create_part(self, tid: bytes) -> int:
+    def create_part(self, key: PartKey) -> int:
         """A new, empty partial (0600); an old one of the same transfer is void."""
-        name = part_name(tid)
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-        return os.open(name, flags, 0o600, dir_fd=self._private)
+        return os.open(key.name, flags, 0o600, dir_fd=self._private)
 
-    def open_part(self, tid: bytes) -> int:
+    def open_part(self, key: PartKey) -> int:
         """A partial that is there, to write on."""
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-        return os.open(part_name(tid), flags, dir_fd=self._private)
+        return os.open(key.name, flags, dir_fd=self._private)
 
-    def part_inode(self, tid: bytes) -> int | None:
+    def part_inode(self, key: PartKey) -> int | None:
         """The inode of a partial, if it is there."""
         with suppress(FileNotFoundError):
-            return os.stat(part_name(tid), dir_fd=self._private, follow_symlinks=False).st_ino
+            return inode_of(os.stat(key.name, dir_fd=self._private, follow_symlinks=False))
         return None
 
-    def remove_part(self, tid: bytes) -> None:
+    def remove_part(self, key: PartKey) -> None:
         """Remove a partial; one that isn't there is fine."""
         with suppress(FileNotFoundError):
-            os.unlink(part_name(tid), dir_fd=self._private)
+            os.unlink(key.name, dir_fd=self._private)
 
-    def parts(self) -> list[bytes]:
-        """The tids of all partials."""
-        names = [name for name in os.listdir(self._private) if name.endswith(".part")]
-        return [bytes.fromhex(name.removesuffix(".part")) for name in names if _is_part(name)]
+    def clear(self) -> None:
+        """Remove all partials."""
+        for name in os.listdir(self._private):
+            if name.endswith(".part"):
+                os.unlink(name, dir_fd=self._private)
 
-    def publish_new(self, tid: bytes, directory: int, name: bytes) -> None:
+    def publish_new(self, key: PartKey, directory: int, name: bytes) -> None:
         """Give a partial its final name. Raises :class:`FileExistsError` if that is taken."""
-        source = part_name(tid)
+        source = key.name
         result = _renameat2(self._private, source, directory, name, _RENAME_NOREPLACE)
         if result == 0:
             return
@@ -157,9 +171,9 @@ class Destination:
         os.link(source, name, src_dir_fd=self._private, dst_dir_fd=directory)
         os.unlink(source, dir_fd=self._private)
 
-    def publish_over(self, tid: bytes, directory: int, name: bytes) -> None:
+    def publish_over(self, key: PartKey, directory: int, name: bytes) -> None:
         """Give a partial a final name that an older version has now."""
-        os.rename(part_name(tid), name, src_dir_fd=self._private, dst_dir_fd=directory)
+        os.rename(key.name, name, src_dir_fd=self._private, dst_dir_fd=directory)
 
     def free(self) -> int:
         """Bytes that the daemon may still write here."""
@@ -198,16 +212,6 @@ class Destination:
             ) from error
         os.ftruncate(self._owner, 0)
         os.pwrite(self._owner, f"{owner}\n".encode(), 0)
-
-
-def part_name(tid: bytes) -> bytes:
-    """The name of a partial in ``.kfd``."""
-    return tid.hex().encode() + b".part"
-
-
-def _is_part(name: str) -> bool:
-    text = name.removesuffix(".part")
-    return len(text) == 32 and all(digit in "0123456789abcdef" for digit in text)
 
 
 def _unusable(directory: Path, error: OSError) -> PermissionProblemError:

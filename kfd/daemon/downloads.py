@@ -13,7 +13,7 @@ from kfd.daemon.consumer import ConsumerThread, Membership
 from kfd.daemon.destination import Destination
 from kfd.daemon.health import Health
 from kfd.daemon.ledger import Ledger
-from kfd.daemon.partials import Partials
+from kfd.daemon.partials import DiskError, Partials
 from kfd.daemon.publisher import Publisher, Rules, settle
 from kfd.daemon.rates import Rates
 from kfd.daemon.receiver import Receiver
@@ -58,8 +58,7 @@ class Downloads:
                 owner=f"{ledger.origin}, ledger {ledger.instance.hex()}",
             )
             settle(name, destination, ledger)
-            for tid in destination.parts():
-                destination.remove_part(tid)  # read again: their offsets weren't committed
+            _clear(destination)
             topics.want(route.topic, name, least_retention=2 * route.incomplete_timeout)
             consumers = [
                 _consumer(route, number, destination, properties, ledger, topics, health, rates)
@@ -108,6 +107,14 @@ def _consumer(
         Membership(route.name, route.topic, route.group, member, route.start),
         properties, receiver, assigned, topics, health, rates,
     )  # fmt: skip
+
+
+def _clear(destination: Destination) -> None:
+    """Partials are read again: their offsets weren't committed."""
+    try:
+        destination.clear()
+    except OSError as error:
+        raise DiskError(error) from error
 
 
 def _shares(threads: int, routes: int) -> list[int]:

@@ -8,6 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+_INODE_MASK = (1 << 63) - 1  # what SQLite's integers hold; some file systems use the 64th bit
+
+
+def inode_of(status: os.stat_result) -> int:
+    """The inode number as kfd keeps and compares it."""
+    return status.st_ino & _INODE_MASK
+
 
 @dataclass(frozen=True, slots=True)
 class FileVersion:
@@ -33,7 +40,7 @@ class FileVersion:
             path,
             source,
             status.st_dev if inodes else 0,
-            status.st_ino if inodes else 0,
+            inode_of(status) if inodes else 0,
             status.st_size,
             status.st_mtime_ns,
             stat.S_IMODE(status.st_mode),

@@ -89,11 +89,12 @@ class Housekeeper(Stage):
 
     def _forget_files(self, route: str) -> None:
         watcher = self._uploads.watchers[route]
+        topic = self._uploads.routes[route].topic
         root = os.path.realpath(os.fsencode(self._uploads.routes[route].directory))
         after = b""
         while not self.stopping.is_set():
             self.beat()
-            paths = outgoing.known_after(self._ledger.reader(), route, after, PAGE)
+            paths = outgoing.known_after(self._ledger.reader(), route, topic, after, PAGE)
             if not paths:
                 return
             after = paths[-1]
@@ -102,7 +103,7 @@ class Housekeeper(Stage):
             if not _is_still(root, watcher.identity):
                 return
             if gone:
-                self._ledger.write(partial(outgoing.forget, route=route, paths=gone))
+                self._ledger.write(partial(outgoing.forget, route=route, topic=topic, paths=gone))
 
 
 def _is_still(root: bytes, identity: tuple[int, int] | None) -> bool:

@@ -6,7 +6,7 @@ import errno
 import os
 from collections import OrderedDict
 
-from kfd.daemon.destination import Destination
+from kfd.daemon.destination import Destination, PartKey
 from kfd.errors import KfdError
 
 MAX_DESCRIPTORS = 256  # no less than a batch has records, or small files are opened twice
@@ -32,15 +32,15 @@ class Partials:
 
     def __init__(self, destination: Destination) -> None:
         self._destination = destination
-        self._open: OrderedDict[bytes, int] = OrderedDict()  # tid → descriptor, oldest use first
+        self._open: OrderedDict[PartKey, int] = OrderedDict()  # key → descriptor, oldest use first
 
-    def append(self, tid: bytes, offset: int, value: bytes) -> None:
+    def append(self, key: PartKey, offset: int, value: bytes) -> None:
         """Write the next bytes of a partial; at offset 0 it is made.
 
         The kernel has them then; the disk only when the publisher has synced the file.
         """
         try:
-            fd = self._create(tid) if offset == 0 else self.descriptor(tid)
+            fd = self._create(key) if offset == 0 else self.descriptor(key)
             view = memoryview(value)
             while view:
                 written = os.pwrite(fd, view, offset)
@@ -49,38 +49,38 @@ class Partials:
         except OSError as error:
             raise DiskError(error) from error
 
-    def descriptor(self, tid: bytes) -> int:
+    def descriptor(self, key: PartKey) -> int:
         """An open descriptor of a partial; it stays this object's."""
-        fd = self._open.get(tid)
+        fd = self._open.get(key)
         if fd is None:
-            fd = self._destination.open_part(tid)
-            self._keep(tid, fd)
+            fd = self._destination.open_part(key)
+            self._keep(key, fd)
         else:
-            self._open.move_to_end(tid)
+            self._open.move_to_end(key)
         return fd
 
-    def forget(self, tid: bytes) -> None:
+    def forget(self, key: PartKey) -> None:
         """Close a partial's descriptor; its file has its final name, or is not ours any more."""
-        fd = self._open.pop(tid, None)
+        fd = self._open.pop(key, None)
         if fd is not None:
             os.close(fd)
 
-    def discard(self, tid: bytes) -> None:
+    def discard(self, key: PartKey) -> None:
         """Remove a partial."""
-        self.forget(tid)
+        self.forget(key)
         try:
-            self._destination.remove_part(tid)
+            self._destination.remove_part(key)
         except OSError as error:
             raise DiskError(error) from error
 
-    def _create(self, tid: bytes) -> int:
-        self.forget(tid)
-        fd = self._destination.create_part(tid)
-        self._keep(tid, fd)
+    def _create(self, key: PartKey) -> int:
+        self.forget(key)
+        fd = self._destination.create_part(key)
+        self._keep(key, fd)
         return fd
 
-    def _keep(self, tid: bytes, fd: int) -> None:
-        self._open[tid] = fd
+    def _keep(self, key: PartKey, fd: int) -> None:
+        self._open[key] = fd
         if len(self._open) > MAX_DESCRIPTORS:
             _, oldest = self._open.popitem(last=False)
             os.close(oldest)

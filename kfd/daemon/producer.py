@@ -40,7 +40,7 @@ def classify(error: KafkaError) -> Failure:
     """What a delivery error means for its transfer: its end, or a later resume."""
     fix = _PERMANENT.get(error.code())
     if fix is None:
-        return INTERRUPTED
+        return Failure(reason=f"Kafka does not take it now: {describe(error)}")
     return Failure("failed", f"Kafka refuses it: {describe(error)}", fix)
 
 

@@ -25,7 +25,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from kfd.assembly import OpenTransfer
-from kfd.daemon.destination import Destination, Directories
+from kfd.daemon.destination import Destination, Directories, PartKey
+from kfd.daemon.fileversion import inode_of
 from kfd.daemon.ledger import Ledger, incoming
 from kfd.daemon.ledger.incoming import Intent, Published, Received
 from kfd.daemon.mark import Mark, lineage, read_mark, write_mark
@@ -43,6 +44,11 @@ class Complete:
     transfer: OpenTransfer
     topic_id: str
     partition: int
+
+    @property
+    def key(self) -> PartKey:
+        """Of the partial."""
+        return PartKey(self.transfer.tid, self.partition)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +119,11 @@ class Publisher:
         """
         settle(self._rules.route, self._destination, self._ledger, partitions)
 
-    def reject(self, one: Complete, rejection: Rejection) -> None:
-        """Put on record that a transfer ended unpublished, and drop its partial."""
-        self._reject([(one, rejection)])
+    def reject(self, rejected: Sequence[tuple[Complete, Rejection]]) -> list[Complete]:
+        """Put on record that transfers ended unpublished, and drop their partials."""
+        if rejected:
+            self._reject(rejected)
+        return [one for one, _ in rejected]
 
     def _publish_group(self, group: Sequence[Complete], directories: Directories) -> list[Complete]:
         planned: list[tuple[Complete, Plan]] = []
@@ -132,9 +140,7 @@ class Publisher:
             self._ledger.write_patiently(lambda db: incoming.intend(db, records))
             renamed, refused = self._rename_all(planned, records, directories)
             rejected += refused
-        if rejected:
-            self._reject(rejected)
-        return renamed + [one for one, _ in rejected]
+        return renamed + self.reject(rejected)
 
     def _plan(
         self, transfer: OpenTransfer, topic_id: str, directories: Directories
@@ -185,7 +191,7 @@ class Publisher:
         transfer, begin = one.transfer, one.transfer.begin
         status = plan.there
         if status is None:
-            fd = self._partials.descriptor(transfer.tid)
+            fd = self._partials.descriptor(one.key)
             os.fchmod(fd, begin.mode & self._rules.file_mode)
             if self._rules.group >= 0:
                 os.fchown(fd, -1, self._rules.group)
@@ -194,7 +200,7 @@ class Publisher:
             os.fsync(fd)  # fdatasync would leave mode, mtime and mark behind
             status = os.fstat(fd)
         return replace(
-            self._received(one), name=plan.name, device=status.st_dev, inode=status.st_ino
+            self._received(one), name=plan.name, device=status.st_dev, inode=inode_of(status)
         )
 
     def _received(self, one: Complete) -> Received:
@@ -232,20 +238,21 @@ class Publisher:
         published = [record for _, record in done]
         self._ledger.write_patiently(lambda db: incoming.conclude(db, published, skipped))
         for one, record in done:
-            self._partials.forget(one.transfer.tid)
+            self._partials.forget(one.key)
             log.info("published %s (%d bytes)", escape(record.name), record.begin.size)
         return [one for one, _ in done], refused
 
     def _rename(self, plan: Plan, record: Received, directories: Directories) -> Received:
         base = plan.name.rpartition(b"/")[2]
+        key = PartKey(record.tid, record.partition)
         if plan.there is not None:
-            self._partials.discard(record.tid)
+            self._partials.discard(key)
             return record
         if plan.replaces:
-            self._destination.publish_over(record.tid, plan.directory, base)
+            self._destination.publish_over(key, plan.directory, base)
         else:
             try:
-                self._destination.publish_new(record.tid, plan.directory, base)
+                self._destination.publish_new(key, plan.directory, base)
             except FileExistsError:
                 return self._rename_aside(plan, record, directories)
         directories.changed(plan.directory)
@@ -257,7 +264,8 @@ class Publisher:
         other = conflict_name(base, record.tid)
         record = replace(record, name=parent + b"/" + other if parent else other)
         self._ledger.write_patiently(lambda db: incoming.rename_intent(db, record))
-        self._destination.publish_new(record.tid, plan.directory, other)
+        key = PartKey(record.tid, record.partition)
+        self._destination.publish_new(key, plan.directory, other)
         directories.changed(plan.directory)
         return record
 
@@ -265,7 +273,7 @@ class Publisher:
         rows = [(self._received(one), why.state, why.reason) for one, why in rejected]
         self._ledger.write_patiently(lambda db: incoming.reject(db, rows))
         for one, why in rejected:
-            self._partials.discard(one.transfer.tid)
+            self._partials.discard(one.key)
             level = logging.INFO if why.state == "superseded" else logging.WARNING
             log.log(level, "%s %s: %s", why.state, escape(one.transfer.begin.path), why.reason)
 
@@ -313,7 +321,7 @@ def _is_unchanged_version(
     # a file system without marks: the ledger's record of what was published is the mark
     return newest is not None and (
         (newest.name, newest.inode, newest.size, newest.mtime_ns)
-        == (name, status.st_ino, status.st_size, status.st_mtime_ns)
+        == (name, inode_of(status), status.st_size, status.st_mtime_ns)
     )
 
 
@@ -346,18 +354,19 @@ def settle(
 def _settle_one(intent: Intent, destination: Destination, directories: Directories) -> bool:
     """Whether the intended file has its final name now."""
     parent, _, base = intent.name.rpartition(b"/")
+    key = PartKey(intent.tid, intent.partition)
     try:
         directory = directories.open(parent, create=True)
         there = _look(directory, base)
-        if there is not None and there[0].st_ino == intent.inode:
+        if there is not None and inode_of(there[0]) == intent.inode:
             directories.changed(directory)
             return True
-        if destination.part_inode(intent.tid) != intent.inode:
+        if destination.part_inode(key) != intent.inode:
             return False
         if there is None:
-            destination.publish_new(intent.tid, directory, base)
+            destination.publish_new(key, directory, base)
         elif _is_older(intent, *there):
-            destination.publish_over(intent.tid, directory, base)
+            destination.publish_over(key, directory, base)
         else:
             return False
     except OSError as error:

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from kfd.assembly import Aborted, Append, Assembler, Drop, Failed, OpenTransfer
+from kfd.daemon.destination import PartKey
 from kfd.daemon.ledger import Ledger, incoming
 from kfd.daemon.ledger.incoming import BadRecord as BadCount
 from kfd.daemon.partials import Partials
@@ -75,6 +76,14 @@ class BadRecords:
         return taken
 
 
+@dataclass(slots=True)
+class Batch:
+    """What the records of one batch brought to an end."""
+
+    complete: list[Complete] = field(default_factory=list)
+    failed: list[tuple[Complete, Rejection]] = field(default_factory=list)
+
+
 class Receiver:
     """The partitions of one consumer thread; every method is called in that thread."""
 
@@ -97,22 +106,31 @@ class Receiver:
         self._partitions[partition] = Partition(topic_id, assembler, offset)
 
     def drop(self, partitions: Iterable[int]) -> None:
-        """Give partitions up: their partials go, whoever reads them next reads them again."""
+        """Give partitions up: their partials go, whoever reads them next reads them again.
+
+        Raises :class:`DiskError`; what is left is still held then.
+        """
         for number in partitions:
-            partition = self._partitions.pop(number, None)
+            partition = self._partitions.get(number)
             if partition is not None:
                 for transfer in partition.assembler.open_transfers():
-                    self._partials.discard(transfer.tid)
+                    self._partials.discard(PartKey(transfer.tid, number))
+                del self._partitions[number]
 
     def receive(self, records: Sequence[Record]) -> None:
         """Put a batch of records where they belong, and publish what is complete.
 
         Raises :class:`DiskError`; then :meth:`start_over` is next.
         """
-        finished: list[Complete] = []
-        for record, header, known in self._decode(records):
-            self._accept(record, header, known, finished)
-        self._close(self._publisher.publish(finished))
+        batch = Batch()
+        known = self._closed(decoded := self._decode(records))
+        for record, header in decoded:
+            if header is not None:
+                self._accept(record, header, known[record.partition], batch)
+            # only now: had it failed, its partition would go on before this record
+            self._partitions[record.partition].position = record.offset + 1
+        self._close(self._publisher.publish(batch.complete))
+        self._close(self._publisher.reject(batch.failed))
         self._save_bad()
 
     def start_over(self) -> dict[int, int]:
@@ -149,62 +167,63 @@ class Receiver:
             for transfer in partition.assembler.open_transfers()
         ]
 
-    def _decode(self, records: Sequence[Record]) -> list[tuple[Record, Header, Collection[bytes]]]:
-        """The records that are kfd's, with the tids that have ended here before."""
-        decoded: list[tuple[Record, Header]] = []
-        unknown: dict[str, set[bytes]] = {}
+    def _decode(self, records: Sequence[Record]) -> list[tuple[Record, Header | None]]:
+        """The records, each with kfd's header; None for those that are counted as bad."""
         latest = int((time.time() + CLOCK_SKEW_SECONDS) * 1_000_000)
-        for record in records:
-            partition = self._partitions[record.partition]
-            partition.position = record.offset + 1
-            try:
-                header = decode_headers(record.headers)
-            except BadRecord as error:
-                self._count(error.reason, record, error.detail)
-                continue
-            if header.begin is not None and header.begin.generation > latest:
-                # it would pass for the newest version of its path for as long as it is ahead
-                self._count(Reason.FUTURE_GENERATION, record)
-                continue
-            decoded.append((record, header))
-            if header.tid not in partition.assembler:
-                unknown.setdefault(partition.topic_id, set()).add(header.tid)
+        return [(record, self._header(record, latest)) for record in records]
+
+    def _header(self, record: Record, latest: int) -> Header | None:
+        try:
+            header = decode_headers(record.headers)
+        except BadRecord as error:
+            self._count(error.reason, record, error.detail)
+            return None
+        if header.begin is not None and header.begin.generation > latest:
+            # it would pass for the newest version of its path for as long as it is ahead
+            self._count(Reason.FUTURE_GENERATION, record)
+            return None
+        return header
+
+    def _closed(
+        self, decoded: Sequence[tuple[Record, Header | None]]
+    ) -> dict[int, Collection[bytes]]:
+        """Partition → those tids of the batch that have ended here before; one look for each."""
+        unknown: dict[int, set[bytes]] = {record.partition: set() for record, _ in decoded}
+        for record, header in decoded:
+            assembler = self._partitions[record.partition].assembler
+            if header is not None and header.tid not in assembler:
+                unknown[record.partition].add(header.tid)
         reader = self._ledger.reader()
-        known = {
-            topic_id: incoming.closed(reader, self._route, topic_id, list(tids))
-            for topic_id, tids in unknown.items()
+        return {
+            number: incoming.closed(
+                reader, self._route, self._partitions[number].topic_id, number, list(tids)
+            )
+            for number, tids in unknown.items()
         }
-        return [
-            (record, header, known.get(self._partitions[record.partition].topic_id, ()))
-            for record, header in decoded
-        ]
 
     def _accept(
-        self,
-        record: Record,
-        header: Header,
-        known: Collection[bytes],
-        finished: list[Complete],
+        self, record: Record, header: Header, known: Collection[bytes], batch: Batch
     ) -> None:
         partition = self._partitions[record.partition]
+        key = PartKey(header.tid, record.partition)
         match partition.assembler.accept(record.offset, header, record.value, known):
             case Append(transfer, _, complete):
                 assert record.value is not None
                 offset = transfer.received - len(record.value)
-                self._partials.append(transfer.tid, offset, record.value)
+                self._partials.append(key, offset, record.value)
                 if complete:
-                    finished.append(Complete(transfer, partition.topic_id, record.partition))
+                    batch.complete.append(Complete(transfer, partition.topic_id, record.partition))
             case Drop(reason):
                 self._count(reason, record)
             case Aborted(transfer):
                 log.info("%s: given up by its sender", transfer.tid.hex())
-                self._partials.discard(transfer.tid)
+                self._partials.discard(key)
                 partition.assembler.close(transfer.tid)
             case Failed(transfer, reason):
+                # stays open until the end of the batch: what repeats it is a duplicate
                 self._count(reason, record)
                 failed = Complete(transfer, partition.topic_id, record.partition)
-                self._publisher.reject(failed, Rejection("quarantined", reason))
-                partition.assembler.close(transfer.tid)
+                batch.failed.append((failed, Rejection("quarantined", reason)))
 
     def _close(self, over: Iterable[Complete]) -> None:
         for one in over:

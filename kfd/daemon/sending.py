@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from blake3 import blake3
 
+from kfd.daemon.fileversion import FileVersion
 from kfd.daemon.ledger.outgoing import Ending, Outgoing, Progress
 from kfd.wire import Begin, End, Header, chunk_count, encode_header, record_key
 
@@ -191,11 +192,12 @@ class Sending:
         return chunk
 
     def _unchanged(self) -> bool:
-        now, row = os.fstat(self._fd), self.row
-        same = (now.st_size, now.st_mtime_ns) == (row.size, row.mtime_ns)
-        if row.inode:
-            same = same and (now.st_dev, now.st_ino) == (row.device, row.inode)
-        return same
+        row = self.row
+        now = FileVersion.of(row.path, row.source, os.fstat(self._fd), inodes=row.inode != 0)
+        return (now.device, now.inode, now.size, now.mtime_ns) == (
+            *(row.device, row.inode),
+            *(row.size, row.mtime_ns),
+        )
 
 
 def _os_failure(error: OSError) -> Failure:
@@ -205,4 +207,4 @@ def _os_failure(error: OSError) -> Failure:
         return CHANGED
     if error.errno in (errno.EACCES, errno.EPERM):
         return Failure("failed", f"the daemon may not read it: {error.strerror}", "chmod or chown")
-    return INTERRUPTED
+    return Failure(reason=f"it can't be read now: {error.strerror}")

@@ -20,8 +20,9 @@ from kfd.daemon.resume import SETTLE_SECONDS, Resumption, version_now
 from kfd.daemon.sending import GONE, Sending
 from kfd.daemon.stage import DeathHandler, Stage
 from kfd.daemon.topics import TopicWatch
-from kfd.daemon.watcher import Selection, Watcher
+from kfd.daemon.watcher import Watcher
 from kfd.kafka import ClusterView
+from kfd.selection import Selection
 
 log = logging.getLogger(__name__)
 
@@ -82,12 +83,12 @@ class Uploads:
         topics.call_on_change(self._feed.topics_changed)
 
     def stages(self) -> list[Stage]:
-        """Every stage, in the order of starting: watchers last."""
-        return [self._deliveries, self._feed, *self._producers, *self.watchers.values()]
+        """The stages that must never hang. (A watcher hangs with the share that it watches.)"""
+        return [self._deliveries, self._feed, *self._producers]
 
     def start(self, on_death: DeathHandler) -> None:
-        """Start every stage."""
-        for stage in self.stages():
+        """Start every stage, watchers last."""
+        for stage in (*self.stages(), *self.watchers.values()):
             stage.start(on_death)
 
     def wait_until_watching(self, timeout: float) -> None:
@@ -151,7 +152,8 @@ class Uploads:
 
     def unknown(self, route: str, versions: Sequence[FileVersion]) -> Sequence[FileVersion]:
         """Those of ``versions`` that the ledger doesn't know as they are."""
-        return outgoing.unknown(self._ledger.reader(), route, versions)
+        topic = self.routes[route].topic
+        return outgoing.unknown(self._ledger.reader(), route, topic, versions)
 
     def _watcher(self, route: Upload, health: Health) -> Watcher:
         return Watcher(

@@ -81,7 +81,7 @@ def test_routes_know_their_names_and_defaults(tmp_path: Path) -> None:
         Path("/srv/scope3"),
         "lecroy",
     )
-    assert (upload.settle_for(polling=False), upload.settle_for(polling=True)) == (3.0, 30.0)
+    assert upload.settle is None
     assert (upload.rate_limit, upload.send, upload.watch) == (None, True, "auto")
     assert (download.name, download.group) == ("archive", "kfd-archive")
     assert download.layout == Layout.parse("{origin}/{path}")
@@ -126,7 +126,7 @@ def test_every_value_is_read_in_its_unit(tmp_path: Path) -> None:
         "poll",
     )
     assert (up.poll_every, up.settle, up.rate_limit, up.send) == (0.5, 60.0, 20 * MIB, False)
-    assert up.settle_for(polling=True) == 60.0
+    assert up.settle == 60.0
     assert (down.layout.text, down.group, down.start) == (
         "{topic}/x/{path}",
         "lab/archive",

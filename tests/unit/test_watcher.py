@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -137,6 +138,14 @@ def test_vanished_is_forgotten(lab: Path) -> None:
         assert not seen.health.problems()
 
 
+def test_closed_while_it_waits(lab: Path) -> None:
+    with watched(lab, settle=NEVER) as seen:
+        with (lab / "a").open("wb"):
+            eventually(lambda: seen.watcher._intake.next_due() < math.inf)
+        seen.saw("a")
+        seen.nothing_waits()
+
+
 def test_looked_at_again_when_it_changed_while_read(lab: Path) -> None:
     put(lab / "a")
     with watched(lab, settle=0.2) as seen:
@@ -243,10 +252,11 @@ def test_any_legal_name(lab: Path) -> None:
     os.mkdir(directory + b"/d\xff")
     put(directory + b"/before\xff", mtime=LONG_AGO)
     with watched(lab, settle=NEVER / 2) as seen:
+        seen.saw(b"before\xff")  # d, too, is watched by then
         for name in names:
             put(directory + b"/" + name)
             put(directory + b"/d\xff/" + name)
-        seen.saw(b"before\xff", *names, *(b"d\xff/" + name for name in names))
+        seen.saw(*names, *(b"d\xff/" + name for name in names))
 
 
 def test_only_regular_files_of_the_tree(lab: Path, outside: Path) -> None:
@@ -359,6 +369,30 @@ def test_more_candidates_than_there_is_room_for(lab: Path, outside: Path) -> Non
         seen.saw(*(f"sub/{number}" for number in range(3000)))
 
 
+def test_more_new_files_at_once_than_there_is_room_for(lab: Path, outside: Path) -> None:
+    put(lab / "first", mtime=LONG_AGO)
+    for number in range(3000):
+        put(outside / f"{number}")
+    with watched(lab, settle=0.5, prepare=lambda one: _limit(one, 1200)) as seen:
+        seen.saw("first")
+        with seen.watcher._signs._news:  # so that they come faster than any can settle
+            for number in range(3000):
+                os.link(outside / f"{number}", lab / f"{number}")
+                os.utime(lab / f"{number}")
+        seen.saw(*(f"{number}" for number in range(3000)))
+
+
+def test_new_directories_are_watched_while_scans_have_to_wait(lab: Path) -> None:
+    for number in range(2500):
+        put(lab / f"{number}")
+    with watched(lab, settle=NEVER, prepare=lambda one: _limit(one, 1200)) as seen:
+        eventually(lambda: seen.watcher._intake.full)
+        (lab / "later" / "sub").mkdir(parents=True)
+        eventually(lambda: seen.directories() == {b"", b"later", b"later/sub"})
+        put(lab / "later" / "sub" / "a")
+        seen.saw("later/sub/a")
+
+
 def _limit(watcher: object, candidates: int) -> None:
     watcher._intake._candidates._limit = candidates  # type: ignore[attr-defined]
 
@@ -373,6 +407,7 @@ def test_polling(lab: Path) -> None:
         put(lab / "a", b"changed")
         assert [version.size for version in seen.saw_times("a", 2)] == [4, 7]
         assert {(one.device, one.inode) for one in seen.sink.versions} == {(0, 0)}
+        assert not seen.watcher.compares_inodes
         names = [thread.name for thread in threading.enumerate()]
         assert not [name for name in names if name.endswith("-inotify")]
 

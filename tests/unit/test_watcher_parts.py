@@ -15,10 +15,10 @@ from kfd.daemon.watcher import signs as signs_module
 from kfd.daemon.watcher.candidates import Candidates
 from kfd.daemon.watcher.mounts import Mount, find_mount, mount_of
 from kfd.daemon.watcher.scans import Scan, Scans
-from kfd.daemon.watcher.selection import Selection
 from kfd.daemon.watcher.signs import Sign, Signs
 from kfd.daemon.watcher.sweep import Found, look_up, walk
 from kfd.daemon.watcher.tally import Tally
+from kfd.selection import Selection
 from tests.watching import EXCLUDE, put
 
 DEFAULT = Selection(["*"], EXCLUDE)

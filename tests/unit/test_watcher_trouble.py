@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -65,8 +65,39 @@ def test_directory_replaced_between_two_looks(tmp_path: Path) -> None:
             lab.mkdir()
             put(lab / f"{turn}", mtime=LONG_AGO)
             seen.saw(f"{turn}")
-            put(lab / f"{turn}-more")
-            seen.saw(f"{turn}-more")
+            more = f"{turn}-more".encode()
+            eventually(lambda more=more: _put_again(lab, more) and more in seen.sink.paths())
+
+
+def _put_again(directory: Path, name: bytes) -> Path:
+    """The scan may have come just before the new watch: closing again tells if there is one."""
+    return put(directory / os.fsdecode(name))
+
+
+def test_directory_replaced_while_a_scan_has_to_wait(tmp_path: Path) -> None:
+    lab = tmp_path / "lab"
+    lab.mkdir()
+    for number in range(2500):
+        put(lab / f"{number}")
+
+    def limit(watcher: Watcher) -> None:
+        watcher._intake._candidates._limit = 1200
+
+    with watched(lab, settle=NEVER, prepare=limit) as seen:
+        eventually(lambda: seen.watcher._intake.full)
+        lab.rename(tmp_path / "other")
+        lab.mkdir()
+        put(lab / "a", mtime=LONG_AGO)
+        seen.saw("a")
+        assert str(tmp_path / "other") not in _open_files()
+
+
+def _open_files() -> set[str]:
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            found.add(os.readlink(f"/proc/self/fd/{name}"))
+    return found
 
 
 def test_directory_replaced_by_a_file(tmp_path: Path) -> None:
@@ -166,10 +197,14 @@ def test_overflow_of_the_kernels_queue(tmp_path: Path, caplog: pytest.LogCapture
 
 
 def test_reader_that_died_is_replaced(tmp_path: Path) -> None:
+    put(tmp_path / "first", mtime=LONG_AGO)
     with watched(tmp_path, settle=NEVER / 2) as seen:
+        seen.saw("first")  # so that another scan than the first finds what wasn't heard
         watch = seen.watcher._watch
         assert watch is not None
-        watch._reader.stop()
+        watch._reader.stopped_event.set()  # its next wake-up is its last
+        put(tmp_path / "its last")
+        eventually(lambda: not watch.alive)
         put(tmp_path / "unheard", mtime=LONG_AGO)
         seen.saw("unheard")
         put(tmp_path / "heard")

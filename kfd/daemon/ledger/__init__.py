@@ -4,11 +4,12 @@ acknowledged, received and published. The only place that knows SQL.
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 
 from kfd.daemon.health import Health
-from kfd.daemon.ledger.database import Database, LedgerError
+from kfd.daemon.ledger.database import Database, LedgerError, unusable
 from kfd.errors import ConfigError
 
 __all__ = ["Ledger", "LedgerError"]
@@ -27,6 +28,7 @@ class Ledger(Database):
         Raises :class:`ConfigError` where the configured origin is not the ledger's own, and what
         :class:`Database` raises.
         """
+        self._lock = _lock(path)
         super().__init__(path, health)
         self._writer.execute(
             "INSERT OR IGNORE INTO identity VALUES ('origin', ?), ('instance', ?)",
@@ -41,3 +43,28 @@ class Ledger(Database):
                 where=str(path),
                 fix=f"set origin: {self.origin}, or give the new name a state directory of its own",
             )
+
+    def run(self) -> None:
+        try:
+            super().run()
+        finally:
+            os.close(self._lock)
+
+
+def _lock(path: Path) -> int:
+    """Take the ledger for this process; the lock ends with it, however it ends."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise unusable(path, error) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise ConfigError(
+            "another kfd uses this state directory",
+            where=str(path.parent),
+            fix="stop that one, or give this one a directory of its own with --state",
+        ) from error
+    return lock

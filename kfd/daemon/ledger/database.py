@@ -52,6 +52,7 @@ class Database(Stage):
         self._operations: queue.Queue[tuple[Operation[Any], Future[Any]] | None] = queue.Queue(1024)
         self._local = threading.local()
         self._writer = _open(path)
+        self._ended = threading.Event()
         self._change = 0
         self._changed = threading.Condition()  # guards _change
 
@@ -59,6 +60,8 @@ class Database(Stage):
         """Queue an operation; its future is done when the effect is durable. Any thread."""
         future: Future[T] = Future()
         self._operations.put((operation, future))
+        if self._ended.is_set():
+            self._refuse_rest()
         return future
 
     def write(self, operation: Operation[T]) -> T:
@@ -101,6 +104,16 @@ class Database(Stage):
             self.beat()
             self._commit(group)
         self._writer.close()
+        self._ended.set()
+        self._refuse_rest()
+
+    def _refuse_rest(self) -> None:
+        """Answer what came too late. Any thread, once the writer has ended."""
+        with suppress(queue.Empty):
+            while True:
+                item = self._operations.get_nowait()
+                if item is not None:
+                    item[1].set_exception(LedgerError("kfd is stopping", fix="start it again"))
 
     def wake(self) -> None:
         # A full queue wakes the writer by itself; it sees `stopping` once the queue is empty.
@@ -165,6 +178,15 @@ def _explain(error: sqlite3.Error, path: Path) -> LedgerError:
     )
 
 
+def unusable(path: Path, error: OSError) -> PermissionProblemError:
+    """The error for a state directory or ledger that can't be used."""
+    return PermissionProblemError(
+        f"the state directory cannot be used: {error.strerror}",
+        where=str(path),
+        fix="give it to the daemon's user, or choose another with --state",
+    )
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     # autocommit (isolation_level None): transactions are begun and ended by the writer alone
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
@@ -176,16 +198,11 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _open(path: Path) -> sqlite3.Connection:
     """The writer's connection to an up-to-date database at ``path``, readable by its owner only."""
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         connection = _connect(path)
         _migrate(connection, path)
     except OSError as error:
-        raise PermissionProblemError(
-            f"the state directory cannot be used: {error.strerror}",
-            where=str(path),
-            fix="give it to the daemon's user, or choose another with --state",
-        ) from error
+        raise unusable(path, error) from error
     except sqlite3.DatabaseError as error:
         raise ConfigError(
             f"this is not a ledger that can be opened: {error}",

@@ -75,8 +75,10 @@ class BadRecord:
     offset: int
 
 
-def closed(reader: Connection, route: str, topic_id: str, tids: Sequence[bytes]) -> set[bytes]:
-    """Those of ``tids`` that have ended here, however they ended."""
+def closed(
+    reader: Connection, route: str, topic_id: str, partition: int, tids: Sequence[bytes]
+) -> set[bytes]:
+    """Those of ``tids`` that have ended here in this partition, however they ended."""
     found: set[bytes] = set()
     for start in range(0, len(tids), _IN_LIMIT):
         some = tids[start : start + _IN_LIMIT]
@@ -84,8 +86,9 @@ def closed(reader: Connection, route: str, topic_id: str, tids: Sequence[bytes])
         found.update(
             tid
             for (tid,) in reader.execute(
-                f"SELECT tid FROM incoming WHERE route = ? AND topic_id = ? AND tid IN ({marks})",  # noqa: S608 - only question marks
-                (route, topic_id, *some),
+                "SELECT tid FROM incoming WHERE route = ? AND topic_id = ? AND partition = ?"
+                f" AND tid IN ({marks})",
+                (route, topic_id, partition, *some),
             )
         )
     return found
@@ -110,6 +113,13 @@ _INSERT = (
 )
 
 
+_KEY = "route = ? AND topic_id = ? AND partition = ? AND tid = ?"
+
+
+def _key(one: Received) -> tuple[object, ...]:
+    return one.route, one.topic_id, one.partition, one.tid
+
+
 def _row(one: Received, state: str, reason: str, now: float | None) -> tuple[object, ...]:
     begin = one.begin
     return (
@@ -127,17 +137,16 @@ def intend(writer: Connection, batch: Sequence[Received]) -> None:
 def rename_intent(writer: Connection, one: Received) -> None:
     """Before a rename to another name than the one intended first."""
     writer.execute(
-        "UPDATE incoming SET name = ? WHERE route = ? AND topic_id = ? AND tid = ?",
-        (one.name, one.route, one.topic_id, one.tid),
+        f"UPDATE incoming SET name = ? WHERE {_KEY}",
+        (one.name, *_key(one)),
     )
 
 
 def withdraw(writer: Connection, batch: Sequence[Received]) -> None:
     """The renames of these did not happen; they will be read again."""
     writer.executemany(
-        "DELETE FROM incoming WHERE route = ? AND topic_id = ? AND tid = ?"
-        " AND state = 'publishing'",
-        [(one.route, one.topic_id, one.tid) for one in batch],
+        f"DELETE FROM incoming WHERE {_KEY} AND state = 'publishing'",
+        [_key(one) for one in batch],
     )
 
 
@@ -156,9 +165,8 @@ def conclude(
     withdraw(writer, skipped)
     now = time.time()
     writer.executemany(
-        "UPDATE incoming SET state = 'published', ended_at = ?"
-        " WHERE route = ? AND topic_id = ? AND tid = ?",
-        [(now, one.route, one.topic_id, one.tid) for one in published],
+        f"UPDATE incoming SET state = 'published', ended_at = ? WHERE {_KEY}",
+        [(now, *_key(one)) for one in published],
     )
     writer.executemany(
         _UPSERT_PATH,
@@ -178,7 +186,7 @@ def reject(writer: Connection, batch: Iterable[tuple[Received, str, str]]) -> No
     now = time.time()
     for one, state, reason in batch:
         withdraw(writer, [one])
-        writer.execute(_INSERT, _row(one, state, reason, now))
+        writer.execute(_INSERT + " ON CONFLICT DO NOTHING", _row(one, state, reason, now))
 
 
 def intents(reader: Connection, route: str) -> list[Intent]:

@@ -95,37 +95,54 @@ def accept(writer: Connection, offer: Offer) -> list[Accepted]:
 def _accept_one(
     writer: Connection, offer: Offer, version: FileVersion, meta: str, now: float
 ) -> Accepted:
-    identity = (version.device, version.inode, version.size, version.mtime_ns)
-    known = _known(writer, offer.route, version.path)
-    if known is not None and known[:4] == identity and not offer.again:
-        return Accepted(known[4], already=True)
+    known = _known(writer, offer.route, offer.topic, version.path)
+    if known is not None and known.is_of(version) and not offer.again:
+        return Accepted(known.tid, already=True)
     tid: bytes | None = None
     if version.ctime_ns >= offer.skip_older_ns:
         tid = _queue(writer, offer, version, meta, now)
-        if known is not None and known[4] is not None:
-            _give_way(writer, known[4], version.source, tid, now)
-    _know(writer, offer.route, version, tid)
+        if known is not None and known.tid is not None:
+            _give_way(writer, known.tid, version.source, tid, now)
+    _know(writer, offer.route, offer.topic, version, tid)
     return Accepted(tid, already=tid is None)
 
 
-def _know(writer: Connection, route: str, version: FileVersion, tid: bytes | None) -> None:
+def _know(
+    writer: Connection, route: str, topic: str, version: FileVersion, tid: bytes | None
+) -> None:
     writer.execute(
         "INSERT OR REPLACE INTO known_file VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (
-            *(route, version.path, version.device, version.inode, version.size),
-            *(version.mtime_ns, tid),
-        ),
+        (route, topic, version.path, version.inode, version.size, version.mtime_ns, tid),
     )
 
 
-def _known(
-    connection: Connection, route: str, path: bytes
-) -> tuple[int, int, int, int, bytes | None] | None:
-    row: tuple[int, int, int, int, bytes | None] | None = connection.execute(
-        "SELECT device, inode, size, mtime_ns, tid FROM known_file WHERE route = ? AND path = ?",
-        (route, path),
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The version of a file that was queued, sent or skipped last."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+    tid: bytes | None
+
+    def is_of(self, version: FileVersion) -> bool:
+        """Whether that was this version.
+
+        The device isn't compared: its number may change with a reboot or a remount, and then
+        everything would be sent again. Nor the inode, where it meant nothing then or now.
+        """
+        return (self.size, self.mtime_ns) == (version.size, version.mtime_ns) and (
+            self.inode == version.inode or 0 in (self.inode, version.inode)
+        )
+
+
+def _known(connection: Connection, route: str, topic: str, path: bytes) -> Known | None:
+    row = connection.execute(
+        "SELECT inode, size, mtime_ns, tid FROM known_file"
+        " WHERE route = ? AND topic = ? AND path = ?",
+        (route, topic, path),
     ).fetchone()
-    return row
+    return Known(*row) if row else None
 
 
 def _queue(
@@ -171,36 +188,40 @@ def _give_way(writer: Connection, old: bytes, source: bytes, new: bytes, now: fl
     )
 
 
-def unknown(reader: Connection, route: str, versions: Sequence[FileVersion]) -> list[FileVersion]:
+def unknown(
+    reader: Connection, route: str, topic: str, versions: Sequence[FileVersion]
+) -> list[FileVersion]:
     """Those of ``versions`` that were neither queued, sent nor skipped as they are."""
     return [
         version
         for version in versions
-        if (known := _known(reader, route, version.path)) is None
-        or known[:4] != (version.device, version.inode, version.size, version.mtime_ns)
+        if (known := _known(reader, route, topic, version.path)) is None or not known.is_of(version)
     ]
 
 
-def earlier(reader: Connection, route: str, version: FileVersion) -> bytes | None:
+def earlier(reader: Connection, route: str, topic: str, version: FileVersion) -> bytes | None:
     """The tid under which this very version was queued or sent, if it was."""
-    known = _known(reader, route, version.path)
-    same = (version.device, version.inode, version.size, version.mtime_ns)
-    return known[4] if known is not None and known[:4] == same else None
+    known = _known(reader, route, topic, version.path)
+    return known.tid if known is not None and known.is_of(version) else None
 
 
-def known_after(reader: Connection, route: str, after: bytes, limit: int) -> list[bytes]:
+def known_after(
+    reader: Connection, route: str, topic: str, after: bytes, limit: int
+) -> list[bytes]:
     """Paths of known files in order, from the one after ``after`` on."""
     rows = reader.execute(
-        "SELECT path FROM known_file WHERE route = ? AND path > ? ORDER BY path LIMIT ?",
-        (route, after, limit),
+        "SELECT path FROM known_file WHERE route = ? AND topic = ? AND path > ?"
+        " ORDER BY path LIMIT ?",
+        (route, topic, after, limit),
     )
     return [path for (path,) in rows]
 
 
-def forget(writer: Connection, route: str, paths: Iterable[bytes]) -> None:
+def forget(writer: Connection, route: str, topic: str, paths: Iterable[bytes]) -> None:
     """Forget known files that are no longer there."""
     writer.executemany(
-        "DELETE FROM known_file WHERE route = ? AND path = ?", [(route, path) for path in paths]
+        "DELETE FROM known_file WHERE route = ? AND topic = ? AND path = ?",
+        [(route, topic, path) for path in paths],
     )
 
 
@@ -227,7 +248,7 @@ def waiting(
     columns = ", ".join(f"o.{name.strip()}" for name in _COLUMNS.split(","))
     order = "DESC" if newest else "ASC"
     rows = reader.execute(
-        f"SELECT {columns}, p.topic_id, p.partition FROM outgoing o"  # noqa: S608 - constants
+        f"SELECT {columns}, p.topic_id, p.partition FROM outgoing o"
         " JOIN outgoing_path p ON p.topic = o.topic AND p.path = o.path"
         " WHERE o.state = 'queued' AND o.route = ? AND o.topic = ? AND o.lane = ?"
         f" AND o.not_before <= ? ORDER BY o.id {order} LIMIT ?",
@@ -246,9 +267,7 @@ def destinations(reader: Connection) -> list[tuple[str, str]]:
 
 def sending(reader: Connection) -> list[Outgoing]:
     """What an earlier life of the daemon had begun to send; bounded by the feed's limits."""
-    rows = reader.execute(
-        f"SELECT {_COLUMNS} FROM outgoing WHERE state = 'sending' ORDER BY id"  # noqa: S608
-    )
+    rows = reader.execute(f"SELECT {_COLUMNS} FROM outgoing WHERE state = 'sending' ORDER BY id")
     return [_outgoing(row) for row in rows]
 
 
@@ -324,8 +343,8 @@ def end(writer: Connection, endings: Sequence[Ending]) -> None:
         [(e.state, e.acked, e.first_offset, now, now, e.reason, e.fix, e.id) for e in endings],
     )
     writer.executemany(
-        "DELETE FROM known_file WHERE tid = ? AND (route, path) ="
-        " (SELECT route, path FROM outgoing WHERE tid = ?)",
+        "DELETE FROM known_file WHERE tid = ? AND (route, topic, path) ="
+        " (SELECT route, topic, path FROM outgoing WHERE tid = ?)",
         [(e.tid, e.tid) for e in endings if e.look_again],
     )
 
@@ -355,7 +374,7 @@ def start_over(
         " WHERE id = ?",
         (now, reason, tid, transfer.id),
     )
-    _know(writer, transfer.route, version, tid)
+    _know(writer, transfer.route, transfer.topic, version, tid)
     return tid
 
 
@@ -372,7 +391,7 @@ def postpone(
             *(lane, not_before, row.id),
         ),
     )
-    _know(writer, row.route, version, row.tid)
+    _know(writer, row.route, row.topic, version, row.tid)
 
 
 def prune(writer: Connection, older_than: float, limit: int) -> int:

@@ -100,11 +100,16 @@ def newest(
         rows += reader.execute(
             f"{select} WHERE (:state IS NULL OR state = :state)"
             " AND (:route IS NULL OR route = :route) ORDER BY id DESC LIMIT :limit",
-            {"origin": origin, "state": state, "route": route, "limit": limit},
+            {"origin": origin, "state": _stored(state), "route": route, "limit": limit},
         ).fetchall()
     transfers = [_transfer(row) for row in rows]
     transfers.sort(key=lambda one: one.queued_at or one.ended_at or float("inf"), reverse=True)
     return transfers[:limit]
+
+
+def _stored(state: State | None) -> str | None:
+    """What the ledger calls a state: what is being published has not been received until then."""
+    return "publishing" if state is State.RECEIVING else state
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,13 +54,13 @@ CREATE INDEX outgoing_ended ON outgoing (ended_at) WHERE ended_at IS NOT NULL;
 
 CREATE TABLE known_file (                 -- the newest version of each file that was accepted
     route    TEXT NOT NULL,
+    topic    TEXT NOT NULL,               -- a route that gets another topic starts afresh
     path     BLOB NOT NULL,
-    device   INTEGER NOT NULL,
-    inode    INTEGER NOT NULL,
+    inode    INTEGER NOT NULL,            -- 0: not compared
     size     INTEGER NOT NULL,
     mtime_ns INTEGER NOT NULL,
     tid      BLOB,                        -- NULL: skipped, it was there before the route
-    PRIMARY KEY (route, path)
+    PRIMARY KEY (route, topic, path)
 ) WITHOUT ROWID;
 
 CREATE TABLE outgoing_path (              -- never pruned: generations must not go back
@@ -93,7 +93,7 @@ CREATE TABLE incoming (
     inode        INTEGER,
     reason       TEXT NOT NULL DEFAULT '',
     ended_at     REAL,
-    UNIQUE (route, topic_id, tid)
+    UNIQUE (route, topic_id, partition, tid)
 );
 CREATE INDEX incoming_publishing ON incoming (route) WHERE state = 'publishing';
 CREATE INDEX incoming_tail ON incoming (substr(tid, 13));

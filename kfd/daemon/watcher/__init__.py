@@ -2,11 +2,10 @@
 
 ``watcher`` is the stage; ``signs`` brings it what the kernel and other threads tell; ``inotify``
 watches directories, ``sweep`` walks them, ``scans`` says when; ``intake`` decides about each file,
-by ``selection`` and by ``candidates``, those that must stand still first; ``root`` and ``mounts``
-know whether the directory is there at all; ``tally`` counts what is passed over.
+by its :class:`Selection` and by ``candidates``, those that must stand still first; ``root`` and
+``mounts`` know whether the directory is there at all; ``tally`` counts what is passed over.
 """
 
-from kfd.daemon.watcher.selection import Selection
 from kfd.daemon.watcher.watcher import Watcher
 
-__all__ = ["Selection", "Watcher"]
+__all__ = ["Watcher"]

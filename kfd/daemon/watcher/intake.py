@@ -13,11 +13,11 @@ from kfd.daemon.health import Health
 from kfd.daemon.watcher.candidates import Candidates
 from kfd.daemon.watcher.root import Root
 from kfd.daemon.watcher.scans import Scan
-from kfd.daemon.watcher.selection import Selection
 from kfd.daemon.watcher.signs import Sign
 from kfd.daemon.watcher.sweep import Enter, Found, look_up, walk
 from kfd.daemon.watcher.tally import Tally
 from kfd.paths import BadPath, check_wire_path
+from kfd.selection import Selection
 
 BATCH: Final = 1000  # files handed to the sink at once, and names looked at between two batches
 _MAX_CANDIDATES: Final = 20_000  # some 500 bytes each

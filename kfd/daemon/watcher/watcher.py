@@ -21,9 +21,9 @@ from kfd.daemon.watcher.inotify import TreeWatch, WatchLimitReached
 from kfd.daemon.watcher.intake import BATCH, Intake
 from kfd.daemon.watcher.root import Root, RootProblem
 from kfd.daemon.watcher.scans import Scan, Scans
-from kfd.daemon.watcher.selection import Selection
 from kfd.daemon.watcher.signs import Heard, Sign, Signs
 from kfd.daemon.watcher.sweep import walk
+from kfd.selection import Selection
 
 log = logging.getLogger(__name__)
 
