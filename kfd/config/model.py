@@ -96,9 +96,7 @@ class Upload(_Section):
     existing: Annotated[Existing, choice(Existing)] = "send"
     watch: Annotated[Watch, choice(Watch)] = "auto"
     poll_every: Interval = 10.0
-    settle: Annotated[Interval | None, Given] = (
-        None  # None: as the watcher has it
-    )
+    settle: Annotated[Interval | None, Given] = None  # None: as the watcher has it
     then: Annotated[str, only("keep", "keep", "delete and move come with receipts")] = "keep"
     receivers: Annotated[Count, only_value("1", 1, "more come with receipts")] = 1
     rate_limit: Rate = None

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 DEFAULT_CONFIG = Path("/etc/kfd/kfd.yaml")
 _M_ARENA_MAX = -8  # malloc.h
 _ARENAS = 2  # glibc makes one per thread otherwise, and keeps what each ever needed
-_DESCRIPTORS = 16384
+_DESCRIPTORS = 32768  # 64 connections with 253 each are 16,192 of them
 
 
 def main() -> None:
@@ -127,9 +127,10 @@ def _limit_arenas() -> None:
 
 def _raise_descriptor_limit() -> None:
     """Partials, watched directories and brokers may need more than the usual soft limit."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 if __name__ == "__main__":

@@ -14,13 +14,11 @@ from kfd import control
 from kfd.assembly import OpenTransfer
 from kfd.control import DaemonState, Direction, Sent, State, Status, Transfer
 from kfd.daemon.admission import Admission
+from kfd.daemon.context import Context
 from kfd.daemon.downloads import DownloadRoute, Downloads
-from kfd.daemon.health import Health
-from kfd.daemon.ledger import Ledger, incoming, queries
+from kfd.daemon.ledger import incoming, queries
 from kfd.daemon.ledger.queries import Tally
 from kfd.daemon.operations import DrainProgress, SendRequest
-from kfd.daemon.rates import Rates
-from kfd.daemon.topics import TopicWatch
 from kfd.daemon.uploads import Uploads
 from kfd.errors import KfdError
 from kfd.paths import escape, to_json
@@ -34,24 +32,21 @@ class Answers:
 
     def __init__(
         self,
-        ledger: Ledger,
-        topics: TopicWatch,
+        context: Context,
         uploads: Uploads,
         downloads: Downloads,
-        health: Health,
-        rates: Rates,
         state_directory: Path,
         request_stop: Callable[[], None],
     ) -> None:
-        self._ledger = ledger
-        self._topics = topics
+        self._ledger = context.ledger
+        self._topics = context.topics
+        self._health = context.health
+        self._rates = context.rates
         self._uploads = uploads
         self._downloads = downloads
-        self._health = health
-        self._rates = rates
         self._state_directory = state_directory
         self._request_stop = request_stop
-        self._admission = Admission(uploads, topics, ledger)
+        self._admission = Admission(uploads, context.topics, context.ledger)
         self._started_at = time.time()
         self._draining = False
 

@@ -15,12 +15,10 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from kfd.assembly import OpenTransfer
-from kfd.daemon.health import Health
+from kfd.daemon.context import Context
 from kfd.daemon.partials import DiskError
-from kfd.daemon.rates import Rates
 from kfd.daemon.receiver import Receiver, Record
 from kfd.daemon.stage import Stage
-from kfd.daemon.topics import TopicWatch
 from kfd.kafka import client_properties, describe, refused_properties
 
 log = logging.getLogger(__name__)
@@ -51,12 +49,9 @@ class ConsumerThread(Stage):
         self,
         name: str,
         membership: Membership,
-        properties: Mapping[str, str],
         receiver: Receiver,
         assigned: set[int],
-        topics: TopicWatch,
-        health: Health,
-        rates: Rates,
+        context: Context,
     ) -> None:
         """``assigned`` is filled with the partitions that are this thread's; shared with those who
         may act only on them."""
@@ -65,10 +60,10 @@ class ConsumerThread(Stage):
         self.receiving: tuple[OpenTransfer, ...] = ()  # a snapshot, for others to read
         self._receiver = receiver
         self._membership = membership
-        self._properties = properties
-        self._topics = topics
-        self._health = health
-        self._rates = rates
+        self._properties = context.properties
+        self._topics = context.topics
+        self._health = context.health
+        self._rates = context.rates
         self._topic_id = ""
         self._committed: dict[int, int] = {}
         self._commit_due = 0.0

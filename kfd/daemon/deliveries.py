@@ -12,22 +12,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
 
 from kfd.daemon.budget import Budget
-from kfd.daemon.health import Health
-from kfd.daemon.ledger import Ledger, LedgerError, outgoing
-from kfd.daemon.ledger.outgoing import Ending
-from kfd.daemon.rates import Rates
+from kfd.daemon.context import Context
+from kfd.daemon.feed import Feed
+from kfd.daemon.ledger import LedgerError, outgoing
+from kfd.daemon.ledger.outgoing import Ending, Outgoing
+from kfd.daemon.producer import RecordSink
+from kfd.daemon.resume import succeeded
 from kfd.daemon.sending import Failure, Sending
 from kfd.daemon.stage import Stage
 from kfd.paths import escape
-
-if TYPE_CHECKING:
-    from confluent_kafka import KafkaError, Message
-
-    from kfd.daemon.feed import Feed
-    from kfd.daemon.producer import RecordSink
 
 log = logging.getLogger(__name__)
 
@@ -45,23 +40,26 @@ class Deliveries(Stage):
 
     def __init__(
         self,
-        ledger: Ledger,
+        sink: RecordSink,
+        feed: Feed,
         budget: Budget,
-        health: Health,
-        rates: Rates,
+        context: Context,
         *,
-        classify: Callable[[KafkaError], Failure],
-        on_changed: Callable[[Sending], None],
+        watched: Callable[[Outgoing], bool],
+        look_again: Callable[[Outgoing], None],
         stop_seconds: float,
     ) -> None:
-        """``on_changed``: the file of a transfer changed or went. ``stop_seconds``: for the end."""
+        """``watched``: whether a watcher looks after the file of a transfer; ``look_again`` tells
+        it that the file changed or went. ``stop_seconds``: for the end."""
         super().__init__("deliveries")
-        self._ledger = ledger
+        self._sink = sink
+        self._feed = feed
         self._budget = budget
-        self._health = health
-        self._rates = rates
-        self._classify = classify
-        self._on_changed = on_changed
+        self._ledger = context.ledger
+        self._health = context.health
+        self._rates = context.rates
+        self._watched = watched
+        self._look_again = look_again
         self._stop_seconds = stop_seconds
         self._left: deque[Sending] = deque()  # from producer threads; bounded by the budget
         self._leaving: set[Sending] = set()
@@ -74,23 +72,19 @@ class Deliveries(Stage):
         self._saving: list[tuple[Ending, Sending]] = []
         self._saved: Future[None] | None = None
 
-    def connect(self, sink: RecordSink, feed: Feed) -> None:
-        """Close the circle: the sink reports to this stage, which tells the feed. Before start."""
-        self._sink = sink
-        self._feed = feed
-
-    def on_delivery(self, sending: Sending, error: KafkaError | None, message: Message) -> None:
-        """A delivery report; called by the sink within :meth:`RecordSink.poll`."""
-        size = len(message)
+    def on_delivery(
+        self, sending: Sending, failure: Failure | None, offset: int | None, size: int
+    ) -> None:
+        """A delivery report; called within :meth:`RecordSink.poll`."""
         self._records += 1
         self._size += size
         sending.returned += 1
-        if error is not None:
-            sending.fail(self._classify(error))
+        if failure is not None:
+            sending.fail(failure)
         elif sending.failure is None:
             sending.acked += 1
             if sending.first_offset is None:
-                sending.first_offset = message.offset()
+                sending.first_offset = offset
             self._rates.add(sending.row.route, sending.row.topic, size)
             if sending.begin.chunks > 1:
                 self._moved.add(sending)
@@ -136,7 +130,10 @@ class Deliveries(Stage):
             self._unsaved.append((sending.ending("in_kafka"), sending))
         elif failure.state:
             log.warning("%s: %s", sending.row.tid.hex(), failure.reason)
-            self._unsaved.append((sending.ending(failure.state, failure), sending))
+            ending = sending.ending(failure.state, failure)
+            if failure.look_again and not self._watched(sending.row):
+                ending = succeeded(ending)
+            self._unsaved.append((ending, sending))
         else:
             self._interrupt(sending)
 
@@ -181,10 +178,12 @@ class Deliveries(Stage):
         if ending.state == "in_kafka":
             self._health.clear(_scope(sending), "sending")
             return
-        if sending.produced and sending.begin.chunks > 1:
+        if sending.has_partials:
             self._sink.abort(sending)
-        if ending.look_again:
-            self._on_changed(sending)
+        if ending.look_again and ending.successor is None:
+            self._look_again(sending.row)
+        elif ending.successor is not None:
+            self._feed.accepted(sending.row.route, sending.row.topic)
 
     def _note_progress(self) -> None:
         if self._moved:

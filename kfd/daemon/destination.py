@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import logging
 import os
 import stat
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ from typing import NamedTuple
 
 from kfd.daemon.fileversion import inode_of
 from kfd.errors import ConfigError, PermissionProblemError
+from kfd.paths import escape
+
+log = logging.getLogger(__name__)
 
 PRIVATE = b".kfd"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -204,14 +208,21 @@ class Destination:
         try:
             fcntl.flock(self._owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            holder = os.pread(self._owner, 256, 0).decode(errors="replace").strip()
+            holder = self._holder()
             self.close()
             raise ConfigError(
                 f"{self.directory} is in use by another kfd ({holder})",
                 fix="give each daemon a directory of its own, or stop the other one",
             ) from error
+        before = self._holder()
+        if before not in ("", owner):
+            log.warning("%s was used by another kfd before (%s): took over", self.directory, before)
         os.ftruncate(self._owner, 0)
         os.pwrite(self._owner, f"{owner}\n".encode(), 0)
+
+    def _holder(self) -> str:
+        """Who wrote its name into ``.kfd/owner`` last."""
+        return escape(os.pread(self._owner, 256, 0).strip())
 
 
 def _unusable(directory: Path, error: OSError) -> PermissionProblemError:

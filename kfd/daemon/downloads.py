@@ -5,20 +5,17 @@ from __future__ import annotations
 import grp
 import os
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kfd.config import Config, Download
 from kfd.daemon.consumer import ConsumerThread, Membership
+from kfd.daemon.context import Context
 from kfd.daemon.destination import Destination
-from kfd.daemon.health import Health
 from kfd.daemon.ledger import Ledger
 from kfd.daemon.partials import DiskError, Partials
 from kfd.daemon.publisher import Publisher, Rules, settle
-from kfd.daemon.rates import Rates
-from kfd.daemon.receiver import Receiver
+from kfd.daemon.receiver import Receiver, Throttle
 from kfd.daemon.stage import DeathHandler
-from kfd.daemon.topics import TopicWatch
 from kfd.errors import ConfigError
 
 
@@ -34,15 +31,7 @@ class DownloadRoute:
 class Downloads:
     """Owns the destinations and the consumer pool."""
 
-    def __init__(
-        self,
-        config: Config,
-        properties: Mapping[str, str],
-        ledger: Ledger,
-        topics: TopicWatch,
-        health: Health,
-        rates: Rates,
-    ) -> None:
+    def __init__(self, config: Config, context: Context) -> None:
         """Take the directories of all routes and settle what was interrupted there.
 
         Called with the ledger running. Raises :class:`ConfigError`,
@@ -51,17 +40,11 @@ class Downloads:
         self.routes: dict[str, DownloadRoute] = {}
         shares = _shares(config.pools.consumer_threads, len(config.downloads))
         for (name, route), threads in zip(config.downloads.items(), shares, strict=True):
-            destination = Destination(
-                route.directory,
-                mode=route.directory_mode,
-                group=_gid(route, config.where("downloads", name, "owner_group")),
-                owner=f"{ledger.origin}, ledger {ledger.instance.hex()}",
-            )
-            settle(name, destination, ledger)
-            _clear(destination)
-            topics.want(route.topic, name, least_retention=2 * route.incomplete_timeout)
+            destination = _destination(config, route, context.ledger)
+            context.topics.want(route.topic, name, least_retention=2 * route.incomplete_timeout)
+            throttle = Throttle()
             consumers = [
-                _consumer(route, number, destination, properties, ledger, topics, health, rates)
+                _consumer(route, number, destination, throttle, context)
                 for number in range(1, threads + 1)
             ]
             consumers[0].check()
@@ -86,27 +69,39 @@ class Downloads:
             route.destination.close()
 
 
+def _destination(config: Config, route: Download, ledger: Ledger) -> Destination:
+    """The route's directory, ours and with nothing left half."""
+    destination = Destination(
+        route.directory,
+        mode=route.directory_mode,
+        group=_gid(route, config.where("downloads", route.name, "owner_group")),
+        owner=f"{ledger.origin}, ledger {ledger.instance.hex()}",
+    )
+    settle(route.name, destination, ledger)
+    _clear(destination)
+    return destination
+
+
 def _consumer(
-    route: Download,
-    number: int,
-    destination: Destination,
-    properties: Mapping[str, str],
-    ledger: Ledger,
-    topics: TopicWatch,
-    health: Health,
-    rates: Rates,
+    route: Download, number: int, destination: Destination, throttle: Throttle, context: Context
 ) -> ConsumerThread:
+    """One thread of a route, with all that is its own."""
+    ledger = context.ledger
     partials = Partials(destination)
     rules = Rules(route.name, route.layout, route.file_mode, destination.group)
     assigned: set[int] = set()
     publisher = Publisher(rules, destination, partials, ledger, assigned)
-    receiver = Receiver(route.name, route.topic, route.max_size, ledger, partials, publisher)
+    receiver = Receiver(
+        route.name, route.topic, route.max_size, ledger, partials, publisher, throttle
+    )
     member = f"{ledger.origin}-{ledger.instance.hex()[:8]}-{route.name}-{number}"
     return ConsumerThread(
         f"consumer-{route.name}-{number}",
         Membership(route.name, route.topic, route.group, member, route.start),
-        properties, receiver, assigned, topics, health, rates,
-    )  # fmt: skip
+        receiver,
+        assigned,
+        context,
+    )
 
 
 def _clear(destination: Destination) -> None:

@@ -73,14 +73,14 @@ class Feed(Stage):
 
     def __init__(
         self, ledger: Ledger, topics: TopicWatch, resumption: Resumption, *,
-        chunk_size: int, threads: int, turn_bytes: int = TURN_BYTES,
+        chunk_size: int, threads: int, queue_size: int,
     ) -> None:  # fmt: skip
         super().__init__("feed")
         self._ledger = ledger
         self._topics = topics
         self._resumption = resumption
         self._chunk_size = chunk_size
-        self._turn_bytes = max(chunk_size, turn_bytes)
+        self._turn_bytes = max(chunk_size, min(TURN_BYTES, queue_size // 8))
         self._max_large = max(1, threads - 1)  # one thread is left to the small ones
         self._lanes: dict[tuple[str, str], Lane] = {}
         self._rotation: deque[tuple[Lane, int]] = deque()
@@ -206,7 +206,7 @@ class Feed(Stage):
             with self._changed:
                 if (placement := self._placements.get(row.topic)) and row.partition is not None:
                     placement.add(row.partition, row.size)
-            self._admit([row])
+            self._admit([row], resumed=True)
 
     def _fill(self, lane: Lane, kind: int) -> None:
         """Claim the next transfers of a lane in the ledger, and admit them."""
@@ -299,10 +299,10 @@ class Feed(Stage):
             )
         return claims
 
-    def _admit(self, rows: list[Outgoing]) -> None:
+    def _admit(self, rows: list[Outgoing], *, resumed: bool = False) -> None:
         """Let the producers have these; their partition and chunk size are in the ledger."""
         origin, instance = self._ledger.origin, self._ledger.instance
-        sendings = [Sending(row, origin, instance) for row in rows]
+        sendings = [Sending(row, origin, instance, resumed=resumed) for row in rows]
         with self._changed:
             for sending in sendings:
                 row = sending.row

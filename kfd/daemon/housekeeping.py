@@ -8,13 +8,12 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from kfd.daemon.context import Context
 from kfd.daemon.downloads import Downloads
-from kfd.daemon.ledger import Ledger, incoming, outgoing
+from kfd.daemon.ledger import incoming, outgoing
 from kfd.daemon.stage import Stage
-from kfd.daemon.topics import TopicWatch
 from kfd.daemon.uploads import Uploads
 from kfd.errors import KfdError
-from kfd.kafka import ClusterView
 
 log = logging.getLogger(__name__)
 
@@ -30,21 +29,15 @@ class Housekeeper(Stage):
     """
 
     def __init__(
-        self,
-        ledger: Ledger,
-        uploads: Uploads,
-        downloads: Downloads,
-        cluster: ClusterView,
-        topics: TopicWatch,
-        history: float,
+        self, context: Context, uploads: Uploads, downloads: Downloads, history: float
     ) -> None:
         """``history`` is in seconds."""
         super().__init__("housekeeping")
-        self._ledger = ledger
+        self._ledger = context.ledger
+        self._cluster = context.cluster
+        self._topics = context.topics
         self._uploads = uploads
         self._downloads = downloads
-        self._cluster = cluster
-        self._topics = topics
         self._history = history
 
     def run(self) -> None:
@@ -107,9 +100,11 @@ class Housekeeper(Stage):
 
 
 def _is_still(root: bytes, identity: tuple[int, int] | None) -> bool:
-    """Whether ``root`` is the directory that the watcher watches."""
+    """Whether ``root`` is the directory that the watcher watches, and not an empty mount point."""
     try:
         status = os.stat(root)
+        with os.scandir(root) as entries:
+            empty = next(entries, None) is None
     except OSError:
         return False
-    return identity == (status.st_dev, status.st_ino)
+    return identity == (status.st_dev, status.st_ino) and not empty

@@ -33,7 +33,8 @@ _PERMANENT = {
 REPLACE_SECONDS = 2.0  # before a producer that failed for good is replaced
 _ABORT_MARGIN = 1024  # records that librdkafka's queue takes beyond the budget: aborts
 
-Report = Callable[[Sending, KafkaError | None, Message], None]
+Report = Callable[[Sending, Failure | None, int | None, int], None]
+"""Hears of one record's fate: why it failed, else its offset; and its size in bytes."""
 
 
 def classify(error: KafkaError) -> Failure:
@@ -42,6 +43,11 @@ def classify(error: KafkaError) -> Failure:
     if fix is None:
         return Failure(reason=f"Kafka does not take it now: {describe(error)}")
     return Failure("failed", f"Kafka refuses it: {describe(error)}", fix)
+
+
+def _reported(report: Report, sending: Sending, error: KafkaError | None, message: Message) -> None:
+    failure = None if error is None else classify(error)
+    report(sending, failure, message.offset(), len(message))
 
 
 class RecordSink:
@@ -88,7 +94,7 @@ class RecordSink:
             key=sending.key,
             partition=sending.partition,
             headers=[(HEADER_NAME, header)],
-            on_delivery=partial(on_delivery, sending),
+            on_delivery=partial(_reported, on_delivery, sending),
         )
 
     def abort(self, sending: Sending) -> None:
@@ -206,8 +212,10 @@ class ProducerThread(Stage):
                 break
             try:
                 self._sink.produce(sending, *record, self._on_delivery)
-            except (KafkaException, BufferError) as error:
-                log.debug("not produced: %s", error)
+            except KafkaException as error:
+                sending.fail(classify(error.args[0]))
+                break
+            except BufferError:  # librdkafka's queue is full of aborts
                 sending.fail(INTERRUPTED)
                 break
             sending.produced += 1

@@ -180,11 +180,22 @@ class Publisher:
         if ours and mark is not None and mark.generation > transfer.begin.generation:
             return Rejection("superseded", "a newer version of the file is already there")
         if not ours:
-            base = conflict_name(base, transfer.tid)
-            name = parent + b"/" + base if parent else base
-            taken = _look(directory, base)
-            return Plan(name, directory, replaces=False, there=taken and taken[0])
+            return self._place_aside(transfer, parent, base, directory)
         return Plan(name, directory, replaces=True)
+
+    def _place_aside(
+        self, transfer: OpenTransfer, parent: bytes, base: bytes, directory: int
+    ) -> Plan | Rejection:
+        """A conflict name, for what may not replace the file that has its name."""
+        other = conflict_name(base, transfer.tid)
+        name = parent + b"/" + other if parent else other
+        taken = _look(directory, other)
+        if taken is None:
+            return Plan(name, directory, replaces=False)
+        status, mark = taken
+        if mark is not None and mark.tid == transfer.tid:
+            return Plan(name, directory, replaces=False, there=status)
+        return Rejection("quarantined", "other files have its name and its conflict name")
 
     def _prepare(self, one: Complete, plan: Plan) -> Received:
         """Give a partial all that its final name promises, and make it durable."""

@@ -8,6 +8,7 @@ transfer that began before it is published, or on record as rejected.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -46,6 +47,26 @@ class Partition:
     position: int
 
 
+class Throttle:
+    """Lets one line of each reason and interval into the log. Shared by the threads of a route.
+
+    The lock guards ``_logged_at``, which has one entry for each reason.
+    """
+
+    def __init__(self) -> None:
+        self._logged_at: dict[str, float] = {}  # monotonic
+        self._lock = threading.Lock()
+
+    def passes(self, reason: str) -> bool:
+        """Whether it is time to log something of this reason."""
+        now = time.monotonic()
+        with self._lock:
+            if now - self._logged_at.get(reason, -LOG_SECONDS) < LOG_SECONDS:
+                return False
+            self._logged_at[reason] = now
+            return True
+
+
 @dataclass(slots=True)
 class BadRecords:
     """Dropped records since the ledger was told."""
@@ -53,17 +74,11 @@ class BadRecords:
     topic: str
     counts: Counter[str] = field(default_factory=Counter)
     last: dict[str, tuple[int, int]] = field(default_factory=dict)
-    logged_at: dict[str, float] = field(default_factory=dict)  # monotonic; one for each Reason
 
-    def add(self, reason: str, record: Record) -> bool:
-        """Count one; true if it is time to log one of this reason again."""
+    def add(self, reason: str, record: Record) -> None:
+        """Count one."""
         self.counts[reason] += 1
         self.last[reason] = (record.partition, record.offset)
-        now = time.monotonic()
-        if now - self.logged_at.get(reason, -LOG_SECONDS) < LOG_SECONDS:
-            return False
-        self.logged_at[reason] = now
-        return True
 
     def take(self) -> list[BadCount]:
         """What was counted; counting begins anew."""
@@ -89,7 +104,7 @@ class Receiver:
 
     def __init__(
         self, route: str, topic: str, max_size: int,
-        ledger: Ledger, partials: Partials, publisher: Publisher,
+        ledger: Ledger, partials: Partials, publisher: Publisher, throttle: Throttle,
     ) -> None:  # fmt: skip
         self._route = route
         self._topic = topic
@@ -97,6 +112,7 @@ class Receiver:
         self._ledger = ledger
         self._partials = partials
         self._publisher = publisher
+        self._throttle = throttle
         self._bad = BadRecords(topic)
         self._partitions: dict[int, Partition] = {}
 
@@ -230,7 +246,8 @@ class Receiver:
             self._partitions[one.partition].assembler.close(one.transfer.tid)
 
     def _count(self, reason: Reason, record: Record, detail: str = "") -> None:
-        if self._bad.add(reason, record):
+        self._bad.add(reason, record)
+        if self._throttle.passes(reason):
             level = logging.DEBUG if reason is Reason.DUPLICATE else logging.WARNING
             log.log(
                 level, "%s: record %s[%d]@%d not used: %s%s",

@@ -53,11 +53,15 @@ class Sending:
         "next_index",
         "partition",
         "produced",
+        "resumed",
         "returned",
         "row",
     )
 
-    def __init__(self, row: Outgoing, origin: str, instance: bytes) -> None:
+    def __init__(
+        self, row: Outgoing, origin: str, instance: bytes, *, resumed: bool = False
+    ) -> None:
+        """``resumed``: records of it may be in Kafka from an earlier attempt."""
         assert row.chunk_size is not None
         assert row.partition is not None
         self.row = row
@@ -79,6 +83,7 @@ class Sending:
         self.next_index = row.acked
         self.acked = row.acked
         self.first_offset = row.first_offset
+        self.resumed = resumed
         self.produced = 0
         self.returned = 0
         self.failure: Failure | None = None
@@ -100,11 +105,16 @@ class Sending:
         """Whether every record that was produced has had its delivery report."""
         return self.returned == self.produced
 
+    @property
+    def has_partials(self) -> bool:
+        """Whether receivers may hold a part of it."""
+        return self.begin.chunks > 1 and (self.resumed or self.produced > 0)
+
     def remaining(self) -> tuple[int, int]:
         """Records and bytes still to be read."""
         return (
             self.begin.chunks - self.next_index,
-            self.begin.size - self.next_index * self.begin.chunk_size,
+            max(0, self.begin.size - self.next_index * self.begin.chunk_size),
         )
 
     def read(self) -> tuple[bytes, bytes] | None:
@@ -134,7 +144,7 @@ class Sending:
     def ending(self, state: str, failure: Failure = INTERRUPTED) -> Ending:
         """What the ledger is told about the end of this transfer."""
         return Ending(
-            *(self.row.id, self.row.tid, state, self.acked, self.first_offset),
+            *(self.row, state, self.acked, self.first_offset),
             *(failure.reason, failure.fix, failure.look_again),
         )
 
@@ -203,7 +213,7 @@ class Sending:
 def _os_failure(error: OSError) -> Failure:
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return GONE
-    if error.errno == errno.ELOOP:
+    if error.errno in (errno.ELOOP, errno.ENXIO):  # a symlink or a socket has its place
         return CHANGED
     if error.errno in (errno.EACCES, errno.EPERM):
         return Failure("failed", f"the daemon may not read it: {error.strerror}", "chmod or chown")

@@ -20,6 +20,7 @@ import kfd
 from kfd.config import Config
 from kfd.daemon import journal
 from kfd.daemon.answers import Answers
+from kfd.daemon.context import Context
 from kfd.daemon.downloads import Downloads
 from kfd.daemon.health import Health
 from kfd.daemon.housekeeping import Housekeeper
@@ -74,7 +75,7 @@ class Supervisor:
         return self._exit_code()
 
     def _start(self) -> None:
-        config, health, rates = self._config, self._health, Rates()
+        config, health = self._config, self._health
         properties = config.kafka_properties()
         ledger = Ledger(
             self._state_directory / "ledger.db",
@@ -85,15 +86,13 @@ class Supervisor:
         self._own(ledger)
         cluster = ClusterView(properties)
         topics = TopicWatch(cluster, health, create=config.create_topics)
-        uploads = Uploads(config, properties, ledger, cluster, topics, health, rates, FLUSH_SECONDS)
-        downloads = Downloads(config, properties, ledger, topics, health, rates)
-        answers = Answers(
-            ledger, topics, uploads, downloads, health, rates, self._state_directory,
-            self._request_stop,
-        )  # fmt: skip
+        context = Context(properties, ledger, cluster, topics, health, Rates())
+        uploads = Uploads(config, context, FLUSH_SECONDS)
+        downloads = Downloads(config, context)
+        answers = Answers(context, uploads, downloads, self._state_directory, self._request_stop)
         server = ControlServer(self._socket_path, config.control_group, answers, kfd.__version__)
         server.listen()
-        housekeeper = Housekeeper(ledger, uploads, downloads, cluster, topics, config.history)
+        housekeeper = Housekeeper(context, uploads, downloads, config.history)
         for stage in (server, topics, housekeeper):
             self._own(stage)
         self._endings += [downloads.stop, uploads.stop]

@@ -8,20 +8,17 @@ from collections.abc import Mapping, Sequence
 
 from kfd.config import Config, Upload
 from kfd.daemon.budget import Budget
+from kfd.daemon.context import Context
 from kfd.daemon.deliveries import Deliveries
 from kfd.daemon.feed import Feed
 from kfd.daemon.fileversion import FileVersion
 from kfd.daemon.health import Health
 from kfd.daemon.ledger import Ledger, outgoing
-from kfd.daemon.ledger.outgoing import Accepted, Offer
-from kfd.daemon.producer import ProducerThread, RecordSink, classify
-from kfd.daemon.rates import Rates
-from kfd.daemon.resume import SETTLE_SECONDS, Resumption, version_now
-from kfd.daemon.sending import GONE, Sending
+from kfd.daemon.ledger.outgoing import Accepted, Offer, Outgoing
+from kfd.daemon.producer import ProducerThread, RecordSink
+from kfd.daemon.resume import Resumption
 from kfd.daemon.stage import DeathHandler, Stage
-from kfd.daemon.topics import TopicWatch
 from kfd.daemon.watcher import Watcher
-from kfd.kafka import ClusterView
 from kfd.selection import Selection
 
 log = logging.getLogger(__name__)
@@ -30,48 +27,44 @@ log = logging.getLogger(__name__)
 class Uploads:
     """Owns the watchers, the feed, the producer pool and the deliveries stage."""
 
-    def __init__(
-        self,
-        config: Config,
-        properties: Mapping[str, str],
-        ledger: Ledger,
-        cluster: ClusterView,
-        topics: TopicWatch,
-        health: Health,
-        rates: Rates,
-        stop_seconds: float,
-    ) -> None:
+    def __init__(self, config: Config, context: Context, stop_seconds: float) -> None:
+        """``stop_seconds``: how long a stop may wait for records in flight."""
         self.routes = config.uploads
         self.threads = config.pools.producer_threads
         self.budget = Budget(config.queue.messages, config.queue.size)
         self._chunk_size = config.chunk_size
-        self._ledger = ledger
-        self._topics = topics
+        self._ledger = ledger = context.ledger
+        self._topics = topics = context.topics
         self._sink = RecordSink(
-            properties, self.budget, config.chunk_size, health, topics.look_soon
+            context.properties, self.budget, config.chunk_size, context.health, topics.look_soon
         )
         self._feed = Feed(
             ledger,
             topics,
-            Resumption(ledger, topics, cluster, self._sink.abort),
+            Resumption(ledger, topics, context.cluster, self._sink.abort),
             chunk_size=config.chunk_size,
             threads=config.pools.producer_threads,
-            turn_bytes=config.queue.size // 8,
+            queue_size=config.queue.size,
         )
         self._deliveries = Deliveries(
-            ledger, self.budget, health, rates,
-            classify=classify, on_changed=self._file_changed, stop_seconds=stop_seconds,
-        )  # fmt: skip
-        self._deliveries.connect(self._sink, self._feed)
+            self._sink,
+            self._feed,
+            self.budget,
+            context,
+            watched=self._watched,
+            look_again=self._look_again,
+            stop_seconds=stop_seconds,
+        )
         self._producers = [
             ProducerThread(
-                number, self._feed, self._sink, self.budget,
-                on_delivery=self._deliveries.on_delivery, leave=self._deliveries.leave,
+                *(number, self._feed, self._sink, self.budget),
+                on_delivery=self._deliveries.on_delivery,
+                leave=self._deliveries.leave,
             )
             for number in range(1, config.pools.producer_threads + 1)
-        ]  # fmt: skip
+        ]
         self.watchers = {
-            name: self._watcher(route, health) for name, route in config.uploads.items()
+            name: self._watcher(route, context.health) for name, route in config.uploads.items()
         }
         self._born_ns = {
             name: _born_ns(ledger, name) if route.existing == "skip" else 0
@@ -167,23 +160,13 @@ class Uploads:
             settle=route.settle,
         )
 
-    def _file_changed(self, sending: Sending) -> None:
-        """A file changed or went while it was read: its next version is to be sent.
+    def _watched(self, row: Outgoing) -> bool:
+        """Whether a watcher finds the next version of this file. What people sent has nobody."""
+        return row.uid is None and row.route in self.watchers
 
-        Called by the deliveries stage, once the ledger has the end of ``sending``.
-        """
-        row = sending.row
-        watcher = self.watchers.get(row.route)
-        if watcher is not None and row.uid is None:
-            watcher.look_again(row.path)
-            return
-        version = version_now(row)
-        if version is None or sending.failure is GONE:
-            return  # it is gone for good, and its transfer says so
-        due = time.time() + SETTLE_SECONDS
-        reason = sending.failure.reason if sending.failure else ""
-        self._ledger.write_patiently(lambda db: outgoing.start_over(db, row, reason, version, due))
-        self._feed.accepted(row.route, row.topic)
+    def _look_again(self, row: Outgoing) -> None:
+        if self._watched(row):
+            self.watchers[row.route].look_again(row.path)
 
 
 def _born_ns(ledger: Ledger, route: str) -> int:

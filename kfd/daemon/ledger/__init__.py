@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sqlite3
 from pathlib import Path
 
 from kfd.daemon.health import Health
-from kfd.daemon.ledger.database import Database, LedgerError, unusable
+from kfd.daemon.ledger.database import Database, LedgerError, unreadable, unusable
 from kfd.errors import ConfigError
 
 __all__ = ["Ledger", "LedgerError"]
@@ -29,26 +30,41 @@ class Ledger(Database):
         :class:`Database` raises.
         """
         self._lock = _lock(path)
-        super().__init__(path, health)
-        self._writer.execute(
-            "INSERT OR IGNORE INTO identity VALUES ('origin', ?), ('instance', ?)",
-            ((origin or default).encode(), os.urandom(16)),
-        )
-        identity: dict[str, bytes] = dict(self._writer.execute("SELECT * FROM identity").fetchall())
-        self.origin = identity["origin"].decode()
-        self.instance = identity["instance"]
-        if origin is not None and origin != self.origin:
-            raise ConfigError(
-                f"origin is {origin!r}, but this ledger has sent as {self.origin!r}",
-                where=str(path),
-                fix=f"set origin: {self.origin}, or give the new name a state directory of its own",
-            )
+        try:
+            super().__init__(path, health)
+            self.origin, self.instance = self._identify(origin, default)
+        except BaseException:
+            os.close(self._lock)
+            raise
 
     def run(self) -> None:
         try:
             super().run()
         finally:
             os.close(self._lock)
+
+    def _identify(self, origin: str | None, default: str) -> tuple[str, bytes]:
+        """Origin and instance of this ledger; given to it at its first start."""
+        try:
+            self._writer.execute(
+                "INSERT OR IGNORE INTO identity VALUES ('origin', ?), ('instance', ?)",
+                ((origin or default).encode(), os.urandom(16)),
+            )
+            identity: dict[str, bytes] = dict(
+                self._writer.execute("SELECT * FROM identity").fetchall()
+            )
+        except sqlite3.Error as error:
+            self._writer.close()
+            raise unreadable(error, self._path) from error
+        own = identity["origin"].decode()
+        if origin not in (None, own):
+            self._writer.close()
+            raise ConfigError(
+                f"origin is {origin!r}, but this ledger has sent as {own!r}",
+                where=str(self._path),
+                fix=f"set origin: {own}, or give the new name a state directory of its own",
+            )
+        return own, identity["instance"]
 
 
 def _lock(path: Path) -> int:

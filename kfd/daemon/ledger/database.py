@@ -200,16 +200,30 @@ def _open(path: Path) -> sqlite3.Connection:
     try:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         connection = _connect(path)
-        _migrate(connection, path)
     except OSError as error:
         raise unusable(path, error) from error
-    except sqlite3.DatabaseError as error:
-        raise ConfigError(
-            f"this is not a ledger that can be opened: {error}",
-            where=str(path),
-            fix="restore it from a backup, or move it away to start with an empty one",
-        ) from error
+    except sqlite3.Error as error:
+        raise unreadable(error, path) from error
+    try:
+        _migrate(connection, path)
+    except sqlite3.Error as error:
+        connection.close()
+        raise unreadable(error, path) from error
+    except BaseException:
+        connection.close()
+        raise
     return connection
+
+
+def unreadable(error: sqlite3.Error, path: Path) -> KfdError:
+    """Why a ledger couldn't be opened. Only one that is no ledger may be moved away."""
+    if isinstance(error, sqlite3.OperationalError):  # full disk, no permission, locked
+        return _explain(error, path)
+    return ConfigError(
+        f"this is not a ledger that can be opened: {error}",
+        where=str(path),
+        fix="restore it from a backup, or move it away to start with an empty one",
+    )
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:

@@ -151,20 +151,14 @@ def _queue(
     version: FileVersion,
     meta: str,
     now: float,
+    *,
+    generation: int | None = None,
     not_before: float = 0.0,
 ) -> bytes:
+    """Insert a queued transfer; its generation is the next one of its path unless given."""
     tid = new_tid(int(now * 1000), os.urandom(10))
-    lane = SMALL if version.size <= offer.chunk_size else LARGE
-    last = writer.execute(
-        "SELECT generation FROM outgoing_path WHERE topic = ? AND path = ?",
-        (offer.topic, version.path),
-    ).fetchone()
-    generation = next_generation(last[0] if last else None, int(now * 1_000_000))
-    writer.execute(
-        "INSERT INTO outgoing_path (topic, path, generation) VALUES (?, ?, ?)"
-        " ON CONFLICT DO UPDATE SET generation = excluded.generation",
-        (offer.topic, version.path, generation),
-    )
+    if generation is None:
+        generation = _next_generation(writer, offer.topic, version.path, now)
     writer.execute(
         "INSERT INTO outgoing (tid, route, topic, path, source, device, inode, size, mtime_ns,"
         " mode, generation, meta, uid, lane, state, queued_at, not_before)"
@@ -172,10 +166,28 @@ def _queue(
         (
             *(tid, offer.route, offer.topic, version.path, version.source),
             *(version.device, version.inode, version.size, version.mtime_ns, version.mode),
-            *(generation, meta, offer.uid, lane, now, not_before),
+            *(generation, meta, offer.uid, _lane(version, offer.chunk_size), now, not_before),
         ),
     )
     return tid
+
+
+def _lane(version: FileVersion, chunk_size: int) -> int:
+    return SMALL if version.size <= chunk_size else LARGE
+
+
+def _next_generation(writer: Connection, topic: str, path: bytes, now: float) -> int:
+    """Take the next generation of a path; it is not given again."""
+    last = writer.execute(
+        "SELECT generation FROM outgoing_path WHERE topic = ? AND path = ?", (topic, path)
+    ).fetchone()
+    generation = next_generation(last[0] if last else None, int(now * 1_000_000))
+    writer.execute(
+        "INSERT INTO outgoing_path (topic, path, generation) VALUES (?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET generation = excluded.generation",
+        (topic, path, generation),
+    )
+    return generation
 
 
 def _give_way(writer: Connection, old: bytes, source: bytes, new: bytes, now: float) -> None:
@@ -323,58 +335,81 @@ def note_progress(writer: Connection, progress: Sequence[Progress]) -> None:
 class Ending:
     """How a transfer ended on the sending side."""
 
-    id: int
-    tid: bytes
+    row: Outgoing
     state: str  # in_kafka, failed or cancelled
     acked: int
     first_offset: int | None = None
     reason: str = ""
     fix: str = ""
     look_again: bool = False  # the file itself changed or went: whatever settles there is new
+    successor: FileVersion | None = None  # to be queued in its place, once it has settled
+    not_before: float = 0.0  # epoch seconds, for the successor
 
 
 def end(writer: Connection, endings: Sequence[Ending]) -> None:
-    """Give transfers their last state. Only one that is queued or sending can end."""
+    """Give transfers their last state, and queue their successors in the same transaction.
+
+    Only one that is queued or sending can end. Killed before this is durable: nothing has ended.
+    """
     now = time.time()
     writer.executemany(
         "UPDATE outgoing SET state = ?, acked = ?, first_offset = coalesce(?, first_offset),"
         " acked_at = ?, ended_at = ?, reason = ?, fix = ?"
         " WHERE id = ? AND state IN ('queued', 'sending')",
-        [(e.state, e.acked, e.first_offset, now, now, e.reason, e.fix, e.id) for e in endings],
+        [(e.state, e.acked, e.first_offset, now, now, e.reason, e.fix, e.row.id) for e in endings],
     )
-    writer.executemany(
-        "DELETE FROM known_file WHERE tid = ? AND (route, topic, path) ="
-        " (SELECT route, topic, path FROM outgoing WHERE tid = ?)",
-        [(e.tid, e.tid) for e in endings if e.look_again],
-    )
+    for one in endings:
+        if one.look_again:
+            writer.execute(
+                "DELETE FROM known_file WHERE route = ? AND topic = ? AND path = ? AND tid = ?",
+                (one.row.route, one.row.topic, one.row.path, one.row.tid),
+            )
+        if one.successor is not None:
+            tid = _succeed(writer, one.row, one.successor, now, not_before=one.not_before)
+            _know(writer, one.row.route, one.row.topic, one.successor, tid)
 
 
-def start_over(
+def _succeed(
     writer: Connection,
-    transfer: Outgoing,
-    reason: str,
-    version: FileVersion | None = None,
+    row: Outgoing,
+    version: FileVersion,
+    now: float,
+    *,
+    generation: int | None = None,
     not_before: float = 0.0,
 ) -> bytes:
-    """End a transfer and queue the same file (or its new ``version``) under a new tid.
+    """Queue ``version`` in the place of a transfer that has ended."""
+    offer = Offer(row.route, row.topic, (), row.chunk_size or 0, row.meta, row.uid)
+    tid = _queue(
+        writer, offer, version, json.dumps(row.meta), now,
+        generation=generation, not_before=not_before,
+    )  # fmt: skip
+    writer.execute("UPDATE outgoing SET successor = ? WHERE id = ?", (tid, row.id))
+    return tid
 
-    Killed before this is durable: the old transfer is found ``sending`` again, and judged again.
+
+def start_over(writer: Connection, row: Outgoing, reason: str) -> bytes | None:
+    """End a transfer that can't be resumed, and queue the same bytes under a new tid.
+
+    The generation stays: it is no newer version, and must not overtake one. None if the transfer
+    has ended meanwhile. Killed before this is durable: it is judged again at the next start.
     """
     now = time.time()
-    offer = Offer(
-        transfer.route, transfer.topic, (), transfer.chunk_size or 0, transfer.meta, transfer.uid
+    ended = writer.execute(
+        "UPDATE outgoing SET state = 'cancelled', ended_at = ?, reason = ?"
+        " WHERE id = ? AND state = 'sending'",
+        (now, reason, row.id),
+    ).rowcount
+    if not ended:
+        return None
+    version = FileVersion(
+        *(row.path, row.source, row.device, row.inode, row.size, row.mtime_ns, row.mode, 0)
     )
-    version = version or FileVersion(
-        *(transfer.path, transfer.source, transfer.device, transfer.inode, transfer.size),
-        *(transfer.mtime_ns, transfer.mode, 0),
-    )
-    tid = _queue(writer, offer, version, json.dumps(transfer.meta), now, not_before)
+    tid = _succeed(writer, row, version, now, generation=row.generation)
     writer.execute(
-        "UPDATE outgoing SET state = 'cancelled', ended_at = ?, reason = ?, successor = ?"
-        " WHERE id = ?",
-        (now, reason, tid, transfer.id),
+        "UPDATE known_file SET tid = ? WHERE route = ? AND topic = ? AND path = ? AND tid = ?",
+        (tid, row.route, row.topic, row.path, row.tid),
     )
-    _know(writer, transfer.route, transfer.topic, version, tid)
     return tid
 
 
@@ -382,13 +417,12 @@ def postpone(
     writer: Connection, row: Outgoing, version: FileVersion, chunk_size: int, not_before: float
 ) -> None:
     """A queued file changed again before it had settled: wait for its newest version."""
-    lane = SMALL if version.size <= chunk_size else LARGE
     writer.execute(
         "UPDATE outgoing SET device = ?, inode = ?, size = ?, mtime_ns = ?, mode = ?, lane = ?,"
         " not_before = ? WHERE id = ? AND state = 'queued'",
         (
             *(version.device, version.inode, version.size, version.mtime_ns, version.mode),
-            *(lane, not_before, row.id),
+            *(_lane(version, chunk_size), not_before, row.id),
         ),
     )
     _know(writer, row.route, row.topic, version, row.tid)

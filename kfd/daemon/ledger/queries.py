@@ -62,13 +62,12 @@ def find(reader: Connection, origin: str, tid: str) -> Transfer:
     :class:`NoSuchTransferError`.
     """
     key = _parse(tid)
-    condition = "tid = :key" if len(key) > _TAIL else "substr(tid, 13) = :key"
+    condition = "substr(tid, 13) = substr(:key, -4) AND (:short OR tid = :key)"
+    values = {"origin": origin, "key": key, "short": len(key) == _TAIL}
     rows = []
     for select in (_UPLOAD, _DOWNLOAD):
-        rows += reader.execute(
-            f"{select} WHERE {condition} LIMIT 3", {"origin": origin, "key": key}
-        ).fetchall()
-        if rows and len(key) > _TAIL:
+        rows += reader.execute(f"{select} WHERE {condition} LIMIT 3", values).fetchall()
+        if rows and not values["short"]:
             break
     if not rows:
         raise NoSuchTransferError(f"no transfer has the id {tid}", fix="kfdctl list")

@@ -155,7 +155,8 @@ def _tally_triggers(table: str, direction: str, name: str) -> str:
     subtract = _SUBTRACT.format(direction=direction)
     return f"""
 CREATE TRIGGER {table}_inserted AFTER INSERT ON {table} BEGIN {add} END;
-CREATE TRIGGER {table}_moved AFTER UPDATE OF state ON {table} WHEN old.state <> new.state
+CREATE TRIGGER {table}_moved AFTER UPDATE OF state, size ON {table}
+WHEN old.state <> new.state OR old.size <> new.size
 BEGIN {subtract} {add} END;
 CREATE TRIGGER {table}_withdrawn AFTER DELETE ON {table} WHEN old.ended_at IS NULL
 BEGIN {subtract} END;
