@@ -6,13 +6,15 @@ Memory does not grow with the backlog, because a chunk is read only after it was
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 
 
 class Budget:
     """Records and bytes that may be in flight. Shared by all producer threads.
 
-    The condition's lock guards the two counts and ``_closed``.
+    First come, first served: a large request can't be starved by small ones that fit sooner. The
+    condition's lock guards the two counts, the queue of those who wait, and ``_closed``.
     """
 
     def __init__(self, records: int, size: int) -> None:
@@ -20,6 +22,7 @@ class Budget:
         self.max_size = size  # bytes
         self._records = 0
         self._size = 0
+        self._waiting: deque[object] = deque()  # one for each thread that waits
         self._closed = False
         self._changed = threading.Condition()
 
@@ -29,11 +32,15 @@ class Budget:
         What is larger than the whole budget is let through alone, so that it can't wait for ever.
         ``while_waiting`` is called every second.
         """
+        ticket = object()
         with self._changed:
+            self._waiting.append(ticket)
             while not self._changed.wait_for(
-                lambda: self._closed or self._fits(records, size), timeout=1.0
+                lambda: self._closed or self._admits(ticket, records, size), timeout=1.0
             ):
                 while_waiting()
+            self._waiting.remove(ticket)
+            self._changed.notify_all()  # for the next in the queue
             if self._closed:
                 return False
             self._records += records
@@ -59,7 +66,9 @@ class Budget:
         with self._changed:
             return self._records, self._size
 
-    def _fits(self, records: int, size: int) -> bool:
+    def _admits(self, ticket: object, records: int, size: int) -> bool:
+        if self._waiting[0] is not ticket:
+            return False
         return self._records == 0 or (
             self._records + records <= self.max_records and self._size + size <= self.max_size
         )

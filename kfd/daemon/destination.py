@@ -17,7 +17,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from kfd.daemon.fileversion import inode_of
 from kfd.errors import ConfigError, PermissionProblemError
 from kfd.paths import escape
 
@@ -25,7 +24,8 @@ log = logging.getLogger(__name__)
 
 PRIVATE = b".kfd"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_RENAME_NOREPLACE = 1
+_RENAME_NOREPLACE = 1  # linux/fs.h
+_RENAME_EXCHANGE = 2
 _renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
 
 
@@ -77,6 +77,12 @@ class Directories:
     def changed(self, directory: int) -> None:
         """A name in this directory was made or replaced: it needs an fsync."""
         self._changed.add(directory)
+
+    def changed_way(self, path: bytes) -> None:
+        """As :meth:`changed`, for a directory and for all above it, which may be as new."""
+        self.changed(self.open(path, create=False))
+        if path:
+            self.changed_way(path.rpartition(b"/")[0])
 
     def sync(self) -> None:
         """Make every changed directory durable, each once."""
@@ -136,7 +142,9 @@ class Destination:
 
     def create_part(self, key: PartKey) -> int:
         """A new, empty partial (0600); an old one of the same transfer is void."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        # never truncated: an old one may be a second link of a file that was published
+        self.remove_part(key)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         return os.open(key.name, flags, 0o600, dir_fd=self._private)
 
     def open_part(self, key: PartKey) -> int:
@@ -144,10 +152,10 @@ class Destination:
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
         return os.open(key.name, flags, dir_fd=self._private)
 
-    def part_inode(self, key: PartKey) -> int | None:
-        """The inode of a partial, if it is there."""
+    def part_status(self, key: PartKey) -> os.stat_result | None:
+        """The status of what has a partial's name, if anything has."""
         with suppress(FileNotFoundError):
-            return inode_of(os.stat(key.name, dir_fd=self._private, follow_symlinks=False))
+            return os.stat(key.name, dir_fd=self._private, follow_symlinks=False)
         return None
 
     def remove_part(self, key: PartKey) -> None:
@@ -163,21 +171,29 @@ class Destination:
 
     def publish_new(self, key: PartKey, directory: int, name: bytes) -> None:
         """Give a partial its final name. Raises :class:`FileExistsError` if that is taken."""
-        source = key.name
-        result = _renameat2(self._private, source, directory, name, _RENAME_NOREPLACE)
-        if result == 0:
+        if self._rename(key, directory, name, _RENAME_NOREPLACE):
             return
-        code = ctypes.get_errno()
-        if code not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
-            raise OSError(code, os.strerror(code), name)
         # this file system has no RENAME_NOREPLACE; link refuses an existing name as well.
         # Killed in between: the name has the intended inode, so the start finds it published.
-        os.link(source, name, src_dir_fd=self._private, dst_dir_fd=directory)
-        os.unlink(source, dir_fd=self._private)
+        os.link(key.name, name, src_dir_fd=self._private, dst_dir_fd=directory)
+        os.unlink(key.name, dir_fd=self._private)
+
+    def exchange(self, key: PartKey, directory: int, name: bytes) -> bool:
+        """Swap a partial with the file that has its final name; false where that can't be done."""
+        return self._rename(key, directory, name, _RENAME_EXCHANGE)
 
     def publish_over(self, key: PartKey, directory: int, name: bytes) -> None:
-        """Give a partial a final name that an older version has now."""
+        """Give a partial a final name, whatever has it now."""
         os.rename(key.name, name, src_dir_fd=self._private, dst_dir_fd=directory)
+
+    def _rename(self, key: PartKey, directory: int, name: bytes, flags: int) -> bool:
+        """``renameat2``; false where the file system doesn't know the flags."""
+        if _renameat2(self._private, key.name, directory, name, flags) == 0:
+            return True
+        code = ctypes.get_errno()
+        if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+            return False
+        raise OSError(code, os.strerror(code), name)
 
     def free(self) -> int:
         """Bytes that the daemon may still write here."""

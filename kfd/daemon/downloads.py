@@ -12,9 +12,11 @@ from kfd.daemon.consumer import ConsumerThread, Membership
 from kfd.daemon.context import Context
 from kfd.daemon.destination import Destination
 from kfd.daemon.ledger import Ledger
+from kfd.daemon.naming import Naming
 from kfd.daemon.partials import DiskError, Partials
-from kfd.daemon.publisher import Publisher, Rules, settle
+from kfd.daemon.publisher import Publisher, Rules
 from kfd.daemon.receiver import Receiver, Throttle
+from kfd.daemon.settlement import settle
 from kfd.daemon.stage import DeathHandler
 from kfd.errors import ConfigError
 
@@ -88,9 +90,10 @@ def _consumer(
     """One thread of a route, with all that is its own."""
     ledger = context.ledger
     partials = Partials(destination)
-    rules = Rules(route.name, route.layout, route.file_mode, destination.group)
+    rules = Rules(route.name, route.file_mode, destination.group)
+    naming = Naming(route.name, route.layout, ledger)
     assigned: set[int] = set()
-    publisher = Publisher(rules, destination, partials, ledger, assigned)
+    publisher = Publisher(rules, naming, destination, partials, ledger, assigned)
     receiver = Receiver(
         route.name, route.topic, route.max_size, ledger, partials, publisher, throttle
     )

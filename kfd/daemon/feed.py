@@ -198,9 +198,11 @@ class Feed(Stage):
         """Take up what an earlier life, or a producer that was replaced, had begun."""
         with self._changed:
             active = self._active.copy()  # before the look: what ends after it is in neither
+            self._resume_at = float("inf")
         rows = [r for r in outgoing.sending(self._ledger.reader()) if r.id not in active]
-        with self._changed:
-            self._resume_at = time.monotonic() + RESCAN_SECONDS if rows else float("inf")
+        if rows:  # some may have to wait for their topic
+            with self._changed:
+                self._resume_at = min(self._resume_at, time.monotonic() + RESCAN_SECONDS)
         for row in self._resumption.resumable(rows):
             self.add_lane(row.route, row.topic)
             with self._changed:

@@ -33,10 +33,10 @@ class Mark:
     mtime_ns: int
 
     @classmethod
-    def of(cls, tid: bytes, begin: Begin) -> Mark:
-        """The mark of a transfer."""
+    def of(cls, tid: bytes, begin: Begin, mtime_ns: int) -> Mark:
+        """The mark of a transfer. ``mtime_ns`` is the file's, as its file system has rounded it."""
         line = lineage(begin.topic, begin.origin, begin.path)
-        return cls(line, begin.generation, tid, begin.size, begin.mtime_ns)
+        return cls(line, begin.generation, tid, begin.size, mtime_ns)
 
     def fits(self, status: os.stat_result) -> bool:
         """Whether the file with this status is as it was published."""

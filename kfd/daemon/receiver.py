@@ -18,8 +18,9 @@ from kfd.assembly import Aborted, Append, Assembler, Drop, Failed, OpenTransfer
 from kfd.daemon.destination import PartKey
 from kfd.daemon.ledger import Ledger, incoming
 from kfd.daemon.ledger.incoming import BadRecord as BadCount
+from kfd.daemon.naming import Rejection
 from kfd.daemon.partials import Partials
-from kfd.daemon.publisher import Complete, Publisher, Rejection
+from kfd.daemon.publisher import Complete, Publisher
 from kfd.wire import BadRecord, Header, Reason, decode_headers
 
 log = logging.getLogger(__name__)

@@ -29,6 +29,7 @@ class Received:
     begin: Begin
     digest: bytes | None
     name: bytes  # relative to the route's directory; empty where nothing was published
+    mtime_ns: int  # of the file, as its file system has rounded it
     device: int = 0
     inode: int = 0
 
@@ -124,7 +125,7 @@ def _row(one: Received, state: str, reason: str, now: float | None) -> tuple[obj
     begin = one.begin
     return (
         *(one.route, begin.topic, one.topic_id, one.tid, one.partition, one.first_offset),
-        *(begin.origin, begin.path, begin.generation, begin.size, begin.mtime_ns, one.digest),
+        *(begin.origin, begin.path, begin.generation, begin.size, one.mtime_ns, one.digest),
         *(json.dumps(dict(begin.meta)), state, one.name, one.device, one.inode, reason, now),
     )
 
@@ -174,7 +175,7 @@ def conclude(
             (
                 *(one.route, one.topic_id, one.begin.origin, one.begin.path),
                 *(one.begin.generation, one.name, one.device, one.inode),
-                *(one.begin.size, one.begin.mtime_ns),
+                *(one.begin.size, one.mtime_ns),
             )
             for one in published
         ],
