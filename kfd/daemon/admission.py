@@ -142,7 +142,7 @@ class Admission:
         return f"--route with one of: {names}" if names else "give --topic, or configure a route"
 
     def _check_topic(self, topic: str) -> None:
-        error = self._topics.why_unusable(topic)
+        error = self._topics.why_not_sendable(topic)
         if error is not None:
             raise error
 

@@ -66,6 +66,10 @@ class ConsumerThread(Stage):
         self._rates = context.rates
         self._topic_id = ""
         self._committed: dict[int, int] = {}
+        # After the topic was made again, what the group has committed may be of the old one, but
+        # for the partitions that this thread has committed since.
+        self._distrusts_commits = False
+        self._trusted: set[int] = set()
         self._commit_due = 0.0
         self._error_at = 0.0  # monotonic
         self._lag: dict[int, int] = {}
@@ -79,11 +83,15 @@ class ConsumerThread(Stage):
     def run(self) -> None:
         while not self.stopping.is_set():
             self.beat()
-            topic = self._topics.usable(self._membership.topic)
+            topic = self._topics.readable(self._membership.topic)
             if topic is None:
                 self.stopping.wait(POLL_SECONDS)
                 continue
+            if self._topic_id not in ("", topic.topic_id):
+                log.warning("%s: topic %s was made again", self.name, topic.name)
+                self._distrusts_commits = True
             self._topic_id = topic.topic_id
+            self._trusted.clear()
             self._take_part()
 
     def _take_part(self) -> None:
@@ -118,7 +126,7 @@ class ConsumerThread(Stage):
             raise refused_properties(error) from error
 
     def _same_topic(self) -> bool:
-        topic = self._topics.usable(self._membership.topic)
+        topic = self._topics.readable(self._membership.topic)
         return topic is None or topic.topic_id == self._topic_id
 
     def _step(self, consumer: Consumer) -> None:
@@ -214,7 +222,9 @@ class ConsumerThread(Stage):
     def _on_assign(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         committed = consumer.committed(list(partitions), _COMMITTED_SECONDS)
         for one in committed:
-            if one.offset < 0:
+            if self._distrusts_commits and one.partition not in self._trusted:
+                one.offset, _ = consumer.get_watermark_offsets(one, _COMMITTED_SECONDS)
+            elif one.offset < 0:
                 low, high = consumer.get_watermark_offsets(one, _COMMITTED_SECONDS)
                 one.offset = low if self._membership.start == "earliest" else high
             self._receiver.take(one.partition, self._topic_id, one.offset)
@@ -244,7 +254,7 @@ class ConsumerThread(Stage):
     def _commit(self, consumer: Consumer, *, wait: bool = False) -> None:
         """Commit what is safe and new; with ``wait``, and at once, before partitions are left."""
         now = time.monotonic()
-        if not wait and now < self._commit_due:
+        if (not wait and now < self._commit_due) or not self._same_topic():
             return
         self._commit_due = now + COMMIT_SECONDS
         safe = self._receiver.safe_offsets()
@@ -261,6 +271,7 @@ class ConsumerThread(Stage):
             log.debug("%s: commit: %s", self.name, describe(error.args[0]))
         else:
             self._committed.update(new)
+            self._trusted.update(new)
 
     def _on_commit(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
         if error is not None:

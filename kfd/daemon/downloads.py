@@ -43,7 +43,7 @@ class Downloads:
         shares = _shares(config.pools.consumer_threads, len(config.downloads))
         for (name, route), threads in zip(config.downloads.items(), shares, strict=True):
             destination = _destination(config, route, context.ledger)
-            context.topics.want(route.topic, name, least_retention=2 * route.incomplete_timeout)
+            context.topics.want_to_read(route.topic, name, 2 * route.incomplete_timeout)
             throttle = Throttle()
             consumers = [
                 _consumer(route, number, destination, throttle, context)

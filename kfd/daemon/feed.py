@@ -212,7 +212,7 @@ class Feed(Stage):
 
     def _fill(self, lane: Lane, kind: int) -> None:
         """Claim the next transfers of a lane in the ledger, and admit them."""
-        topic = self._topics.usable(lane.topic)
+        topic = self._topics.sendable(lane.topic)
         with self._changed:
             ahead, limit = self._room(lane, kind)
             if topic is None or not lane.more[kind] or ahead >= limit:

@@ -68,7 +68,7 @@ class Housekeeper(Stage):
 
     def _prune_incoming(self, oldest: float) -> None:
         for name in {route.config.topic for route in self._downloads.routes.values()}:
-            topic = self._topics.usable(name)
+            topic = self._topics.readable(name)
             if topic is None:
                 continue
             lows = self._cluster.low_watermarks((name, n) for n in range(topic.partitions))

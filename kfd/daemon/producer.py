@@ -7,8 +7,10 @@ and hands them to librdkafka. Whether they arrived is the deliveries stage's bus
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -19,7 +21,7 @@ from kfd.daemon.feed import Feed, Turn
 from kfd.daemon.health import Health
 from kfd.daemon.sending import INTERRUPTED, Failure, Sending
 from kfd.daemon.stage import Stage
-from kfd.kafka import RECORD_OVERHEAD, client_properties, describe, refused_properties
+from kfd.kafka import RECORD_OVERHEAD, Topic, client_properties, describe, refused_properties
 from kfd.wire import FLAG_ABORT, HEADER_NAME, Header, encode_header
 
 log = logging.getLogger(__name__)
@@ -31,6 +33,7 @@ _PERMANENT = {
     KafkaError.INVALID_CONFIG: "mend the topic's configuration",
 }
 REPLACE_SECONDS = 2.0  # before a producer that failed for good is replaced
+_BATCH_SIZE = 1_000_000  # bytes; librdkafka's default
 _ABORT_MARGIN = 1024  # records that librdkafka's queue takes beyond the budget: aborts
 
 Report = Callable[[Sending, Failure | None, int | None, int], None]
@@ -50,10 +53,16 @@ def _reported(report: Report, sending: Sending, error: KafkaError | None, messag
     report(sending, failure, message.offset(), len(message))
 
 
+def _serve_quietly(producer: Producer) -> None:
+    with suppress(KafkaException):  # it failed for good: that is why it was retired
+        producer.poll(0)
+
+
 class RecordSink:
     """librdkafka's producer: idempotent, ``acks=all``, without a timeout of its own.
 
-    ``produce`` is called by producer threads, ``abort`` by any, the rest by the deliveries thread.
+    ``produce`` is called by producer threads, ``abort`` by any, the rest by the deliveries thread,
+    in which all reports come.
     """
 
     def __init__(
@@ -71,6 +80,8 @@ class RecordSink:
         self._health = health
         self._on_trouble = on_trouble
         self._replace_at: float | None = None  # monotonic; None: the producer is well
+        self._retired: list[Producer] = []  # until their last report is in
+        self._lock = threading.Lock()  # guards _producer: none is produced to once it is retired
         self._properties: dict[str, Any] = client_properties(properties, self._on_error) | {
             "acks": "all",
             "enable.idempotence": "true",
@@ -83,19 +94,27 @@ class RecordSink:
         }
         self._producer = self._connect()
 
+    def fit(self, topic: Topic) -> None:
+        """Make batches that ``topic`` takes: its limit is on a whole batch. The topic watch."""
+        batch_size = int(self._properties.get("batch.size", _BATCH_SIZE))
+        if topic.max_record is not None and topic.max_record < batch_size:
+            self._properties["batch.size"] = str(topic.max_record)
+            self._replace()
+
     def produce(self, sending: Sending, header: bytes, value: bytes, on_delivery: Report) -> None:
         """Hand over one record; ``on_delivery`` hears its fate. The value is copied.
 
         Raises :class:`KafkaException` or :class:`BufferError`; then there will be no report.
         """
-        self._producer.produce(
-            sending.row.topic,
-            value=value,
-            key=sending.key,
-            partition=sending.partition,
-            headers=[(HEADER_NAME, header)],
-            on_delivery=partial(_reported, on_delivery, sending),
-        )
+        with self._lock:
+            self._producer.produce(
+                sending.row.topic,
+                value=value,
+                key=sending.key,
+                partition=sending.partition,
+                headers=[(HEADER_NAME, header)],
+                on_delivery=partial(_reported, on_delivery, sending),
+            )
 
     def abort(self, sending: Sending) -> None:
         """Tell receivers to drop a transfer's partial. Best effort: they expire it otherwise."""
@@ -113,6 +132,10 @@ class RecordSink:
 
     def poll(self, timeout: float) -> None:
         """Serve delivery reports, waiting up to ``timeout`` seconds for the first."""
+        for retired in self._retired.copy():
+            _serve_quietly(retired)
+            if len(retired) == 0:
+                self._retired.remove(retired)
         if self._replace_at is None:
             self._serve(timeout)
         elif time.monotonic() < self._replace_at:
@@ -127,7 +150,8 @@ class RecordSink:
     def give_up(self, timeout: float) -> None:
         """Report what is still in flight as not delivered; it is resumed at the next start."""
         self._producer.purge()
-        self._flush(timeout)
+        with suppress(KafkaException):
+            self._producer.flush(timeout)
 
     def _serve(self, timeout: float) -> None:
         try:
@@ -147,16 +171,16 @@ class RecordSink:
             raise refused_properties(error) from error
 
     def _replace(self) -> None:
-        """After a fatal error: a new producer; what the old one held is resumed."""
-        self.give_up(1.0)
-        self._producer = self._connect()
-        self._replace_at = None
+        """A new producer; what the old one holds is reported as not delivered, and resumed.
 
-    def _flush(self, timeout: float) -> None:
-        try:
-            self._producer.flush(timeout)
-        except KafkaException as error:
-            log.debug("flush: %s", describe(error.args[0]))
+        Chunks never go through two producers at once: one could overtake the other.
+        """
+        producer = self._connect()
+        with self._lock:
+            self._producer, old = producer, self._producer
+        old.purge()
+        self._retired.append(old)
+        self._replace_at = None
 
     def _on_error(self, error: KafkaError) -> None:
         log.debug("producer: %s", describe(error))

@@ -179,9 +179,9 @@ class Publisher:
         directories.sync()
         published = [record for _, record in done]
         self._ledger.write_patiently(lambda db: incoming.conclude(db, published, skipped))
-        for one, record in done:
+        for one, _ in done:
             self._partials.forget(one.key)
-            log.info("published %s (%d bytes)", escape(record.name), record.begin.size)
+        _log_published(published)
         return [one for one, _ in done], refused
 
     def _rename(self, plan: Plan, record: Received, directories: Directories) -> Received:
@@ -239,6 +239,14 @@ class Publisher:
             self._partials.discard(one.key)
             level = logging.INFO if why.state == "superseded" else logging.WARNING
             log.log(level, "%s %s: %s", why.state, escape(one.transfer.begin.path), why.reason)
+
+
+def _log_published(published: Sequence[Received]) -> None:
+    """One line a batch: the ledger tells of each file, the log of what is going on."""
+    if published:
+        size = sum(record.begin.size for record in published)
+        others = f" and {len(published) - 1} more" if len(published) > 1 else ""
+        log.info("published %s%s (%d bytes)", escape(published[0].name), others, size)
 
 
 def _without_repeats(batch: Sequence[Complete]) -> Iterator[list[Complete]]:

@@ -44,7 +44,7 @@ class Resumption:
 
     def resumable(self, rows: Sequence[Outgoing]) -> list[Outgoing]:
         """Those of ``rows`` to go on with now. Others start over, or wait for their topic."""
-        ready = [row for row in rows if self._topics.usable(row.topic) is not None]
+        ready = [row for row in rows if self._topics.sendable(row.topic) is not None]
         try:
             lows = self._cluster.low_watermarks(
                 {
@@ -59,7 +59,7 @@ class Resumption:
         return [row for row in ready if not self._starts_over(row, lows)]
 
     def _starts_over(self, row: Outgoing, lows: Mapping[tuple[str, int], int]) -> bool:
-        topic = self._topics.usable(row.topic)
+        topic = self._topics.sendable(row.topic)
         if topic is None:
             return False
         reason = _obstacle(row, topic, lows)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kfd.daemon.health import Health
 from kfd.daemon.stage import Stage
@@ -32,7 +32,21 @@ class Wanted:
 
     chunk_size: int = 0  # bytes; 0: nobody sends to it
     least_retention: float = 0.0  # seconds; 0: nobody reads it
-    routes: set[str] = field(default_factory=set)
+    senders: set[str] = field(default_factory=set)  # routes
+    readers: set[str] = field(default_factory=set)
+
+    @property
+    def routes(self) -> set[str]:
+        return self.senders | self.readers
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A topic as it was seen last, and what keeps it from being read, or from being sent to."""
+
+    topic: Topic
+    reading_fault: KfdError | None
+    sending_fault: KfdError | None
 
 
 class TopicWatch(Stage):
@@ -50,36 +64,53 @@ class TopicWatch(Stage):
         self._health = health
         self._create = create
         self._wanted: dict[str, Wanted] = {}
-        self._seen: dict[str, Topic] = {}
-        self._unusable: dict[str, KfdError] = {}
+        self._seen: dict[str, Seen] = {}
         self._lock = threading.Lock()
         self._look_now = threading.Event()
         self._on_change: list[Callable[[], None]] = []
+        self._before_sending: list[Callable[[Topic], None]] = []
         self._looks = 0
 
-    def want(
-        self, topic: str, route: str, *, chunk_size: int = 0, least_retention: float = 0.0
-    ) -> None:
-        """A route sends to ``topic`` (with this chunk size) or reads it. Any thread."""
+    def want_to_send(self, topic: str, route: str, chunk_size: int) -> None:
+        """A route sends to ``topic`` in chunks of this many bytes. Any thread."""
         with self._lock:
             wanted = self._wanted.setdefault(topic, Wanted())
-            wanted.routes.add(route)
+            wanted.senders.add(route)
             wanted.chunk_size = max(wanted.chunk_size, chunk_size)
+        self.look_soon()
+
+    def want_to_read(self, topic: str, route: str, least_retention: float) -> None:
+        """A route reads ``topic``, which had better keep records this long (seconds)."""
+        with self._lock:
+            wanted = self._wanted.setdefault(topic, Wanted())
+            wanted.readers.add(route)
             wanted.least_retention = max(wanted.least_retention, least_retention)
         self.look_soon()
 
-    def usable(self, topic: str) -> Topic | None:
-        """The topic as it was seen last, if it can be used. Any thread."""
+    def readable(self, topic: str) -> Topic | None:
+        """The topic as it was seen last, if it can be read. Any thread."""
         with self._lock:
-            return self._seen.get(topic) if topic not in self._unusable else None
+            seen = self._seen.get(topic)
+        return seen.topic if seen is not None and seen.reading_fault is None else None
 
-    def why_unusable(self, topic: str) -> KfdError | None:
-        """Why a topic that exists can't be used, if that is so. Any thread."""
+    def sendable(self, topic: str) -> Topic | None:
+        """The topic as it was seen last, if it can be sent to. Any thread."""
         with self._lock:
-            return self._unusable.get(topic)
+            seen = self._seen.get(topic)
+        return seen.topic if seen is not None and seen.sending_fault is None else None
+
+    def why_not_sendable(self, topic: str) -> KfdError | None:
+        """Why a topic that exists can't be sent to, if that is so. Any thread."""
+        with self._lock:
+            seen = self._seen.get(topic)
+        return seen.sending_fault if seen is not None else None
+
+    def call_before_sending(self, callback: Callable[[Topic], None]) -> None:
+        """Have ``callback`` called before a topic counts as sendable. Before :meth:`start`."""
+        self._before_sending.append(callback)
 
     def call_on_change(self, callback: Callable[[], None]) -> None:
-        """Have ``callback`` called after any topic has changed. Before :meth:`start` only."""
+        """Have ``callback`` called after any topic has changed. Before :meth:`start`."""
         self._on_change.append(callback)
 
     def look_soon(self) -> None:
@@ -119,7 +150,14 @@ class TopicWatch(Stage):
         self._health.clear("kafka", UNREACHABLE)
         self._looks += 1
         self._take_over(wanted, found)
-        return all(self.usable(name) for name in wanted)
+        return all(self._complete(name, want) for name, want in wanted.items())
+
+    def _complete(self, name: str, wanted: Wanted) -> bool:
+        """Whether a topic serves all who want it."""
+        return bool(
+            (not wanted.senders or self.sendable(name))
+            and (not wanted.readers or self.readable(name))
+        )
 
     def _look_at_topics(self, wanted: dict[str, Wanted]) -> dict[str, Topic | None]:
         found = self._cluster.topics(wanted) if wanted else {}
@@ -136,18 +174,16 @@ class TopicWatch(Stage):
         return found
 
     def _with_limits(self, topic: Topic) -> Topic:
-        old = self._seen.get(topic.name)
+        """Limits are asked for now and then, and whenever something isn't as it should be."""
+        seen = self._seen.get(topic.name)
         if (
-            old is None
-            or old.topic_id != topic.topic_id
-            or topic.name in self._unusable
+            seen is None
+            or seen.topic.topic_id != topic.topic_id
+            or seen.sending_fault is not None
             or self._looks % LIMIT_LOOKS == 0
         ):
             return self._cluster.limits(topic)
-        return Topic(
-            *(topic.name, topic.topic_id, topic.partitions),
-            *(old.max_record, old.compacted, old.retention),
-        )
+        return replace(seen.topic, partitions=topic.partitions)
 
     def _make(self, name: str, wanted: Wanted) -> None:
         try:
@@ -168,57 +204,72 @@ class TopicWatch(Stage):
     def _take_over(self, wanted: dict[str, Wanted], found: dict[str, Topic | None]) -> None:
         changed = False
         for name, topic in found.items():
-            fault = _fault(topic, wanted[name]) if topic is not None else None
+            seen = None if topic is None else _judge(topic, wanted[name])
+            if seen is not None:
+                self._prepare(seen, wanted[name])
             with self._lock:
-                changed |= self._seen.get(name) != topic or (
-                    (fault is None) is (name in self._unusable)
-                )
-                if topic is None:
+                changed |= _differs(self._seen.get(name), seen)
+                if seen is None:
                     self._seen.pop(name, None)
                 else:
-                    self._seen[name] = topic
-                if fault is None:
-                    self._unusable.pop(name, None)
-                else:
-                    self._unusable[name] = fault
-            if fault is not None:
-                self._report(name, wanted[name], str(fault), fault.fix)
-            elif topic is not None:
-                self._clear(name, wanted[name])
-                _warn_of_retention(topic, wanted[name], new=changed)
+                    self._seen[name] = seen
+            if seen is not None:
+                self._tell(seen, wanted[name])
         if changed:
             for callback in self._on_change:
                 callback()
 
+    def _prepare(self, seen: Seen, wanted: Wanted) -> None:
+        if wanted.senders and seen.sending_fault is None:
+            for callback in self._before_sending:
+                callback(seen.topic)
+
+    def _tell(self, seen: Seen, wanted: Wanted) -> None:
+        """Let the routes of a topic that exists be well, or say what is wrong."""
+        faults = ((wanted.senders, seen.sending_fault), (wanted.readers, seen.reading_fault))
+        for routes, fault in faults:
+            for route in routes:
+                if fault is None:
+                    self._health.clear(route, f"topic {seen.topic.name}")
+                else:
+                    self._health.report(route, f"topic {seen.topic.name}", str(fault), fault.fix)
+        _warn_of_retention(seen.topic, wanted, new=self._looks == 1)
+
     def _report(self, name: str, wanted: Wanted, text: str, fix: str) -> None:
         for route in wanted.routes:
             self._health.report(route, f"topic {name}", text, fix)
-
-    def _clear(self, name: str, wanted: Wanted) -> None:
-        for route in wanted.routes:
-            self._health.clear(route, f"topic {name}")
 
 
 def _create_command(name: str) -> str:
     return f"kafka-topics.sh --create --topic {name} --bootstrap-server ..., or create_topics: true"
 
 
-def _fault(topic: Topic, wanted: Wanted) -> KfdError | None:
-    """What keeps a topic that exists from being used."""
+def _judge(topic: Topic, wanted: Wanted) -> Seen:
+    """What keeps a topic that exists from being used, if anything does."""
+    fault = None
     if topic.compacted:
-        return KfdError(
+        fault = KfdError(
             f"topic {topic.name} is compacted: it would lose chunks",
             fix=f"set cleanup.policy=delete on {topic.name}, or use another topic",
         )
-    needed = wanted.chunk_size + RECORD_OVERHEAD if wanted.chunk_size else 0
-    if topic.max_record is not None and needed > topic.max_record:
-        fitting = 1 << max(10, (topic.max_record - RECORD_OVERHEAD).bit_length() - 1)
-        return KfdError(
-            f"{topic.name} takes {topic.max_record} bytes a record,"
-            f" chunk_size {wanted.chunk_size} does not fit",
-            fix=f"chunk_size: {fitting // 1024}KiB, or a larger max.message.bytes on the topic",
-        )
-    return None
+    return Seen(topic, fault, fault or _size_fault(topic, wanted.chunk_size))
+
+
+def _size_fault(topic: Topic, chunk_size: int) -> KfdError | None:
+    if topic.max_record is None or chunk_size + RECORD_OVERHEAD <= topic.max_record:
+        return None
+    fitting = 1 << max(10, (topic.max_record - RECORD_OVERHEAD).bit_length() - 1)
+    return KfdError(
+        f"{topic.name} takes {topic.max_record} bytes a record,"
+        f" chunk_size {chunk_size} does not fit",
+        fix=f"chunk_size: {fitting // 1024}KiB, or a larger max.message.bytes on the topic",
+    )
+
+
+def _differs(old: Seen | None, new: Seen | None) -> bool:
+    if old is None or new is None:
+        return old is not new
+    return old.topic != new.topic or (old.sending_fault is None) is not (new.sending_fault is None)
 
 
 def _warn_of_retention(topic: Topic, wanted: Wanted, *, new: bool) -> None:

@@ -71,8 +71,9 @@ class Uploads:
             for name, route in config.uploads.items()
         }
         for name, route in config.uploads.items():
-            topics.want(route.topic, name, chunk_size=config.chunk_size)
+            topics.want_to_send(route.topic, name, config.chunk_size)
             self._feed.add_lane(name, route.topic, route.rate_limit)
+        topics.call_before_sending(self._sink.fit)
         topics.call_on_change(self._feed.topics_changed)
 
     def stages(self) -> list[Stage]:
@@ -125,7 +126,7 @@ class Uploads:
         Raises :class:`LedgerError`.
         """
         if not route:
-            self._topics.want(topic, topic, chunk_size=self._chunk_size)
+            self._topics.want_to_send(topic, topic, self._chunk_size)
             self._feed.add_lane(route, topic)
         offer = Offer(route, topic, versions, self._chunk_size, meta, uid, again)
         accepted = self._ledger.write(lambda db: outgoing.accept(db, offer))
