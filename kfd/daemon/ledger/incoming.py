@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from sqlite3 import Connection
 
+from kfd.daemon.ledger import tally
+from kfd.daemon.ledger.tally import Ended
 from kfd.wire import Begin
 
 _IN_LIMIT = 500  # parameters of one IN (...); SQLite's own limit is far above
@@ -165,6 +167,7 @@ def conclude(
     """After the renames are durable: ``published`` are; of ``skipped`` no rename was tried."""
     withdraw(writer, skipped)
     now = time.time()
+    tally.count(writer, "download", [_ended(one, "published") for one in published], now)
     writer.executemany(
         f"UPDATE incoming SET state = 'published', ended_at = ? WHERE {_KEY}",
         [(now, *_key(one)) for one in published],
@@ -187,7 +190,13 @@ def reject(writer: Connection, batch: Iterable[tuple[Received, str, str]]) -> No
     now = time.time()
     for one, state, reason in batch:
         withdraw(writer, [one])
-        writer.execute(_INSERT + " ON CONFLICT DO NOTHING", _row(one, state, reason, now))
+        row = _row(one, state, reason, now)
+        if writer.execute(_INSERT + " ON CONFLICT DO NOTHING", row).rowcount > 0:
+            tally.count(writer, "download", [_ended(one, state)], now)
+
+
+def _ended(one: Received, state: str) -> Ended:
+    return Ended(one.route, one.begin.topic, state, one.begin.size, one.name or one.begin.path)
 
 
 def intents(reader: Connection, route: str) -> list[Intent]:
@@ -205,9 +214,16 @@ def settle(
     writer: Connection, route: str, published: Sequence[Intent], void: Sequence[Intent]
 ) -> None:
     """The outcome of :func:`intents`: what was published after all, and what is read again."""
+    now = time.time()
     writer.executemany(
         "UPDATE incoming SET state = 'published', ended_at = ? WHERE id = ?",
-        [(time.time(), one.id) for one in published],
+        [(now, one.id) for one in published],
+    )
+    tally.count(
+        writer,
+        "download",
+        [Ended(route, one.topic, "published", one.size, one.name) for one in published],
+        now,
     )
     writer.executemany(
         _UPSERT_PATH,

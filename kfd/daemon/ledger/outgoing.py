@@ -15,6 +15,8 @@ from sqlite3 import Connection
 from typing import Any
 
 from kfd.daemon.fileversion import FileVersion
+from kfd.daemon.ledger import tally
+from kfd.daemon.ledger.tally import Ended
 from kfd.wire import new_tid, next_generation
 
 SMALL, LARGE = 0, 1
@@ -102,7 +104,7 @@ def _accept_one(
     if version.ctime_ns >= offer.skip_older_ns:
         tid = _queue(writer, offer, version, meta, now)
         if known is not None and known.tid is not None:
-            _give_way(writer, known.tid, version.source, tid, now)
+            _give_way(writer, offer, known, version, tid, now)
     _know(writer, offer.route, offer.topic, version, tid)
     return Accepted(tid, already=tid is None)
 
@@ -190,14 +192,19 @@ def _next_generation(writer: Connection, topic: str, path: bytes, now: float) ->
     return generation
 
 
-def _give_way(writer: Connection, old: bytes, source: bytes, new: bytes, now: float) -> None:
+def _give_way(
+    writer: Connection, offer: Offer, known: Known, version: FileVersion, tid: bytes, now: float
+) -> None:
     """A version that waits, of this very file on disk, can't be read any more: it was replaced."""
-    writer.execute(
+    replaced = writer.execute(
         "UPDATE outgoing SET state = 'cancelled', ended_at = ?, successor = ?,"
         " reason = 'a newer version of the file took its place'"
         " WHERE tid = ? AND source = ? AND state = 'queued'",
-        (now, new, old, source),
-    )
+        (now, tid, known.tid, version.source),
+    ).rowcount
+    if replaced:
+        ended = Ended(offer.route, offer.topic, "cancelled", known.size, version.path)
+        tally.count(writer, "upload", [ended], now)
 
 
 def unknown(
@@ -279,7 +286,10 @@ def destinations(reader: Connection) -> list[tuple[str, str]]:
 
 def sending(reader: Connection) -> list[Outgoing]:
     """What an earlier life of the daemon had begun to send; bounded by the feed's limits."""
-    rows = reader.execute(f"SELECT {_COLUMNS} FROM outgoing WHERE state = 'sending' ORDER BY id")
+    rows = reader.execute(
+        f"SELECT {_COLUMNS} FROM outgoing INDEXED BY outgoing_sending"
+        " WHERE state = 'sending' ORDER BY id"
+    )
     return [_outgoing(row) for row in rows]
 
 
@@ -352,13 +362,14 @@ def end(writer: Connection, endings: Sequence[Ending]) -> None:
     Only one that is queued or sending can end. Killed before this is durable: nothing has ended.
     """
     now = time.time()
-    writer.executemany(
-        "UPDATE outgoing SET state = ?, acked = ?, first_offset = coalesce(?, first_offset),"
-        " acked_at = ?, ended_at = ?, reason = ?, fix = ?"
-        " WHERE id = ? AND state IN ('queued', 'sending')",
-        [(e.state, e.acked, e.first_offset, now, now, e.reason, e.fix, e.row.id) for e in endings],
+    ended = [one for one in endings if _end_one(writer, one, now)]
+    tally.count(
+        writer,
+        "upload",
+        [Ended(e.row.route, e.row.topic, e.state, e.row.size, e.row.path) for e in ended],
+        now,
     )
-    for one in endings:
+    for one in ended:
         if one.look_again:
             writer.execute(
                 "DELETE FROM known_file WHERE route = ? AND topic = ? AND path = ? AND tid = ?",
@@ -367,6 +378,17 @@ def end(writer: Connection, endings: Sequence[Ending]) -> None:
         if one.successor is not None:
             tid = _succeed(writer, one.row, one.successor, now, not_before=one.not_before)
             _know(writer, one.row.route, one.row.topic, one.successor, tid)
+
+
+def _end_one(writer: Connection, one: Ending, now: float) -> bool:
+    """Whether the transfer had not ended before."""
+    changed = writer.execute(
+        "UPDATE outgoing SET state = ?, acked = ?, first_offset = coalesce(?, first_offset),"
+        " acked_at = ?, ended_at = ?, reason = ?, fix = ?"
+        " WHERE id = ? AND state IN ('queued', 'sending')",
+        (one.state, one.acked, one.first_offset, now, now, one.reason, one.fix, one.row.id),
+    ).rowcount
+    return changed > 0
 
 
 def _succeed(
@@ -402,6 +424,7 @@ def start_over(writer: Connection, row: Outgoing, reason: str) -> bytes | None:
     ).rowcount
     if not ended:
         return None
+    tally.count(writer, "upload", [_cancelled(row)], now)
     version = FileVersion(
         *(row.path, row.source, row.device, row.inode, row.size, row.mtime_ns, row.mode, 0)
     )
@@ -411,6 +434,10 @@ def start_over(writer: Connection, row: Outgoing, reason: str) -> bytes | None:
         (tid, row.route, row.topic, row.path, row.tid),
     )
     return tid
+
+
+def _cancelled(row: Outgoing) -> Ended:
+    return Ended(row.route, row.topic, "cancelled", row.size, row.path)
 
 
 def postpone(

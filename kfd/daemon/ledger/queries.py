@@ -125,6 +125,15 @@ class Tally:
     last_at: float | None
 
 
+# Each reads nothing but the index of its state.
+_UNFINISHED = " UNION ALL ".join(
+    f"SELECT 'upload', route, topic, '{state}', count(*), sum(size), x'', NULL"
+    f" FROM outgoing WHERE state = '{state}' GROUP BY route, topic"
+    for state in ("queued", "sending")
+)
+
+
 def tallies(reader: Connection) -> list[Tally]:
     """The counts of all routes that ever moved something."""
-    return [Tally(*row) for row in reader.execute("SELECT * FROM tally")]
+    rows = reader.execute(f"SELECT * FROM tally UNION ALL {_UNFINISHED}")
+    return [Tally(*row) for row in rows]

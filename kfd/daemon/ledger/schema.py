@@ -1,7 +1,7 @@
 """The ledger's tables, by version. A migration, once released, is never edited.
 
 Paths and names are BLOBs: a file's name is bytes. Times are seconds since the epoch (REAL).
-``tally`` is kept by triggers so that counting never reads history.
+Counting never reads history: what ended is in ``tally``, what hasn't is in an index of its own.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ CREATE TABLE outgoing (
     fix          TEXT NOT NULL DEFAULT '',
     successor    BLOB                     -- tid of the transfer that took this one's place
 );
-CREATE INDEX outgoing_queued ON outgoing (route, topic, lane, id) WHERE state = 'queued';
-CREATE INDEX outgoing_sending ON outgoing (id) WHERE state = 'sending';
+CREATE INDEX outgoing_queued ON outgoing (route, topic, lane, id, size, state) WHERE state = 'queued';
+CREATE INDEX outgoing_sending ON outgoing (route, topic, id, size, state) WHERE state = 'sending';
 CREATE INDEX outgoing_tail ON outgoing (substr(tid, 13));
 CREATE INDEX outgoing_ended ON outgoing (ended_at) WHERE ended_at IS NOT NULL;
 
@@ -124,7 +124,7 @@ CREATE TABLE bad_record (
     PRIMARY KEY (route, reason)
 ) WITHOUT ROWID;
 
-CREATE TABLE tally (                      -- transfers by state, cumulative over pruning
+CREATE TABLE tally (                      -- transfers that ended, by state; outlives pruning
     direction TEXT NOT NULL,
     route     TEXT NOT NULL,
     topic     TEXT NOT NULL,
@@ -132,40 +132,10 @@ CREATE TABLE tally (                      -- transfers by state, cumulative over
     count     INTEGER NOT NULL,
     size      INTEGER NOT NULL,
     last      BLOB NOT NULL,              -- path or name of the one that came to it last
-    last_at   REAL,
+    last_at   REAL NOT NULL,
     PRIMARY KEY (direction, route, topic, state)
 ) WITHOUT ROWID;
 """
 
-_ADD = """
-    INSERT INTO tally
-    VALUES ('{direction}', new.route, new.topic, new.state, 1, new.size, new.{name}, new.ended_at)
-    ON CONFLICT DO UPDATE SET count = count + 1, size = size + excluded.size,
-      last = excluded.last, last_at = excluded.last_at;
-"""
-_SUBTRACT = """
-    UPDATE tally SET count = count - 1, size = size - old.size
-    WHERE direction = '{direction}' AND route = old.route AND topic = old.topic
-      AND state = old.state;
-"""
-
-
-def _tally_triggers(table: str, direction: str, name: str) -> str:
-    add = _ADD.format(direction=direction, name=name)
-    subtract = _SUBTRACT.format(direction=direction)
-    return f"""
-CREATE TRIGGER {table}_inserted AFTER INSERT ON {table} BEGIN {add} END;
-CREATE TRIGGER {table}_moved AFTER UPDATE OF state, size ON {table}
-WHEN old.state <> new.state OR old.size <> new.size
-BEGIN {subtract} {add} END;
-CREATE TRIGGER {table}_withdrawn AFTER DELETE ON {table} WHEN old.ended_at IS NULL
-BEGIN {subtract} END;
-"""
-
-
-MIGRATIONS: tuple[str, ...] = (
-    VERSION_1
-    + _tally_triggers("outgoing", "upload", "path")
-    + _tally_triggers("incoming", "download", "name"),
-)
+MIGRATIONS: tuple[str, ...] = (VERSION_1,)
 """``MIGRATIONS[n]`` brings a ledger of version n to version n + 1."""
