@@ -107,7 +107,10 @@ class Directories:
 
 
 class Destination:
-    """One download route's directory. Its methods may be called in any of the route's threads."""
+    """One download route's directory. Its methods may be called in any of the route's threads.
+
+    ``private`` is a descriptor of its ``.kfd``.
+    """
 
     def __init__(self, directory: Path, *, mode: int, group: int, owner: str) -> None:
         """Make the directory if it isn't there, and take it for this daemon.
@@ -122,10 +125,10 @@ class Destination:
         try:
             directory.mkdir(mode=mode, parents=True, exist_ok=True)
             self._root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            self._private = self._open_private()
+            self.private = self._open_private()
             self._owner = os.open(
                 b"owner", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600,
-                dir_fd=self._private,
+                dir_fd=self.private,
             )  # fmt: skip
         except OSError as error:
             raise _unusable(directory, error) from error
@@ -145,29 +148,34 @@ class Destination:
         # never truncated: an old one may be a second link of a file that was published
         self.remove_part(key)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        return os.open(key.name, flags, 0o600, dir_fd=self._private)
+        return os.open(key.name, flags, 0o600, dir_fd=self.private)
 
     def open_part(self, key: PartKey) -> int:
         """A partial that is there, to write on."""
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-        return os.open(key.name, flags, dir_fd=self._private)
+        return os.open(key.name, flags, dir_fd=self.private)
 
     def part_status(self, key: PartKey) -> os.stat_result | None:
         """The status of what has a partial's name, if anything has."""
         with suppress(FileNotFoundError):
-            return os.stat(key.name, dir_fd=self._private, follow_symlinks=False)
+            return os.stat(key.name, dir_fd=self.private, follow_symlinks=False)
         return None
 
     def remove_part(self, key: PartKey) -> None:
         """Remove a partial; one that isn't there is fine."""
         with suppress(FileNotFoundError):
-            os.unlink(key.name, dir_fd=self._private)
+            os.unlink(key.name, dir_fd=self.private)
 
     def clear(self) -> None:
         """Remove all partials."""
-        for name in os.listdir(self._private):
-            if name.endswith(".part"):
-                os.unlink(name, dir_fd=self._private)
+        with os.scandir(self.private) as entries:
+            names = [
+                entry.name
+                for entry in entries
+                if entry.name.endswith(".part") and entry.is_file(follow_symlinks=False)
+            ]
+        for name in names:
+            os.unlink(name, dir_fd=self.private)
 
     def publish_new(self, key: PartKey, directory: int, name: bytes) -> None:
         """Give a partial its final name. Raises :class:`FileExistsError` if that is taken."""
@@ -175,8 +183,8 @@ class Destination:
             return
         # this file system has no RENAME_NOREPLACE; link refuses an existing name as well.
         # Killed in between: the name has the intended inode, so the start finds it published.
-        os.link(key.name, name, src_dir_fd=self._private, dst_dir_fd=directory)
-        os.unlink(key.name, dir_fd=self._private)
+        os.link(key.name, name, src_dir_fd=self.private, dst_dir_fd=directory)
+        os.unlink(key.name, dir_fd=self.private)
 
     def exchange(self, key: PartKey, directory: int, name: bytes) -> bool:
         """Swap a partial with the file that has its final name; false where that can't be done."""
@@ -184,11 +192,11 @@ class Destination:
 
     def publish_over(self, key: PartKey, directory: int, name: bytes) -> None:
         """Give a partial a final name, whatever has it now."""
-        os.rename(key.name, name, src_dir_fd=self._private, dst_dir_fd=directory)
+        os.rename(key.name, name, src_dir_fd=self.private, dst_dir_fd=directory)
 
     def _rename(self, key: PartKey, directory: int, name: bytes, flags: int) -> bool:
         """``renameat2``; false where the file system doesn't know the flags."""
-        if _renameat2(self._private, key.name, directory, name, flags) == 0:
+        if _renameat2(self.private, key.name, directory, name, flags) == 0:
             return True
         code = ctypes.get_errno()
         if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
@@ -202,7 +210,7 @@ class Destination:
 
     def close(self) -> None:
         """Let go of the directory: another daemon may have it."""
-        for fd in (self._owner, self._private, self._root):
+        for fd in (self._owner, self.private, self._root):
             os.close(fd)
 
     def _open_private(self) -> int:
@@ -233,8 +241,11 @@ class Destination:
         before = self._holder()
         if before not in ("", owner):
             log.warning("%s was used by another kfd before (%s): took over", self.directory, before)
-        os.ftruncate(self._owner, 0)
-        os.pwrite(self._owner, f"{owner}\n".encode(), 0)
+        try:
+            os.ftruncate(self._owner, 0)
+            os.pwrite(self._owner, f"{owner}\n".encode(), 0)
+        except OSError as error:  # it is the lock that counts; the name is for people
+            log.warning("%s: .kfd/owner: %s", self.directory, error.strerror)
 
     def _holder(self) -> str:
         """Who wrote its name into ``.kfd/owner`` last."""
@@ -246,6 +257,11 @@ def _unusable(directory: Path, error: OSError) -> PermissionProblemError:
         return PermissionProblemError(
             f"read-only for the service: {directory}",
             fix=f"systemctl edit kfd -> [Service] ReadWritePaths={directory}",
+        )
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return PermissionProblemError(
+            f"the directory cannot be used: {directory}: a file is in its way",
+            fix=f"move {escape(os.fsencode(error.filename or directory))} away",
         )
     return PermissionProblemError(
         f"the directory cannot be used: {directory}: {error.strerror}",

@@ -44,6 +44,7 @@ class Lane:
     large: deque[Sending] = field(default_factory=deque)
     large_open: int = 0  # large files taken from the ledger and not ended
     more: list[bool] = field(default_factory=lambda: [True, True])  # the ledger may have more
+    newest_next: bool = True  # where there is room for one: the oldest and the newest in turn
     free_at: float = 0.0  # monotonic time at which the rate limit lets the next turn begin
 
     def spend(self, size: int, now: float) -> None:
@@ -206,8 +207,9 @@ class Feed(Stage):
         for row in self._resumption.resumable(rows):
             self.add_lane(row.route, row.topic)
             with self._changed:
-                if (placement := self._placements.get(row.topic)) and row.partition is not None:
-                    placement.add(row.partition, row.size)
+                topic = self._topics.sendable(row.topic)
+                if topic is not None and row.partition is not None:
+                    self._placement(topic).add(row.partition, row.size)
             self._admit([row], resumed=True)
 
     def _fill(self, lane: Lane, kind: int) -> None:
@@ -225,6 +227,7 @@ class Feed(Stage):
         with self._changed:
             claims = self._claims(waiting, self._placement(topic))
         claimed = self._ledger.write_patiently(lambda db: outgoing.claim(db, claims))
+        self._unload(waiting, claims, claimed)
         self._admit(
             [
                 replace(
@@ -240,6 +243,13 @@ class Feed(Stage):
         with self._changed:
             lane.more[kind] = True  # until a look finds none
         self._due.set()
+
+    def _unload(self, waiting: list[Waiting], claims: list[Claim], claimed: set[int]) -> None:
+        """Discount what was cancelled between the look and the claim."""
+        with self._changed:
+            for one, claim in zip(waiting, claims, strict=True):
+                if claim.id not in claimed:
+                    self._placements[claim.topic].add(claim.partition, -one.outgoing.size)
 
     def _settled(self, waiting: list[Waiting]) -> list[Waiting]:
         """Without the files that changed again while they were given time to settle."""
@@ -275,10 +285,15 @@ class Feed(Stage):
     def _waiting(self, lane: Lane, kind: int, limit: int) -> list[Waiting]:
         """The oldest, and where there are more than fit, as many of the newest."""
         reader = self._ledger.reader()
+        if limit == 1:
+            lane.newest_next = not lane.newest_next
+            return outgoing.waiting(
+                reader, lane.route, lane.topic, kind, newest=lane.newest_next, limit=1
+            )
         oldest = outgoing.waiting(
             reader, lane.route, lane.topic, kind, newest=False, limit=limit
         )  # fmt: skip
-        if len(oldest) < limit or limit == 1:
+        if len(oldest) < limit:
             return oldest
         newest = outgoing.waiting(
             reader, lane.route, lane.topic, kind, newest=True, limit=limit // 2

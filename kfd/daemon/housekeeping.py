@@ -53,8 +53,8 @@ class Housekeeper(Stage):
         try:
             self._repeat(lambda: self._prune_outgoing(oldest))
             self._prune_incoming(oldest)
-            for route in self._uploads.routes:
-                self._forget_files(route)
+            for route, topic in outgoing.known_destinations(self._ledger.reader()):
+                self._forget_files(route, topic)
         except KfdError as error:
             log.warning("housekeeping: %s; it is tried again in an hour", error)
 
@@ -80,23 +80,40 @@ class Housekeeper(Stage):
             lambda db: incoming.prune(db, topic_id, partition, low, oldest, PAGE)
         )
 
-    def _forget_files(self, route: str) -> None:
-        watcher = self._uploads.watchers[route]
-        topic = self._uploads.routes[route].topic
-        root = os.path.realpath(os.fsencode(self._uploads.routes[route].directory))
+    def _forget_files(self, route: str, topic: str) -> None:
+        """Forget which files of a route were sent that are no longer there."""
         after = b""
         while not self.stopping.is_set():
             self.beat()
-            paths = outgoing.known_after(self._ledger.reader(), route, topic, after, PAGE)
-            if not paths:
+            known = outgoing.known_after(self._ledger.reader(), route, topic, after, PAGE)
+            if not known:
                 return
-            after = paths[-1]
-            gone = [path for path in paths if not os.path.lexists(os.path.join(root, path))]
+            after = known[-1][0]
+            gone = [path for path, source in known if _is_gone(source)]
             # looked at after the files: if the share was unmounted meanwhile, nothing is gone
-            if not _is_still(root, watcher.identity):
+            if not self._is_there(route):
                 return
             if gone:
                 self._ledger.write(partial(outgoing.forget, route=route, topic=topic, paths=gone))
+
+    def _is_there(self, route: str) -> bool:
+        """Whether the directory of a route is the one that is watched. Without one: yes."""
+        watcher = self._uploads.watchers.get(route)
+        if watcher is None:
+            return True
+        root = os.path.realpath(os.fsencode(self._uploads.routes[route].directory))
+        return _is_still(root, watcher.identity)
+
+
+def _is_gone(source: bytes) -> bool:
+    """Whether a file is surely no longer there; one that can't be looked at may be."""
+    try:
+        os.lstat(source)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _is_still(root: bytes, identity: tuple[int, int] | None) -> bool:

@@ -6,6 +6,8 @@ import os
 
 from sdnotify import SystemdNotifier
 
+from kfd.daemon.journal import one_line
+
 
 class Notifier:
     """Talks to ``$NOTIFY_SOCKET``; does nothing where there is none. Supervisor's thread only."""
@@ -20,9 +22,11 @@ class Notifier:
 
     def status(self, text: str) -> None:
         """One line for ``systemctl status``; sent when it is new."""
-        if text != self._status:
-            self._status = text
-            self._send(f"STATUS={text}")
+        # one line of ASCII: a name in it can't say anything else to systemd, and arrives at all
+        shown = one_line(text).encode("ascii", "backslashreplace").decode()
+        if shown != self._status:
+            self._status = shown
+            self._send(f"STATUS={shown}")
 
     def watchdog(self) -> None:
         """The daemon is alive."""

@@ -32,4 +32,4 @@ class Placement:
     def add(self, partition: int, size: int) -> None:
         """Count (or with a negative size, discount) bytes to be sent to a partition."""
         if partition < self.partitions:
-            self._load[partition] += size
+            self._load[partition] = max(0, self._load[partition] + size)

@@ -95,7 +95,7 @@ class Publisher:
         return over
 
     def recover(self, partitions: Container[int]) -> None:
-        """After a :class:`DiskError`, once the partials were discarded: settle what was intended.
+        """After a :class:`DiskError`, before partials are discarded: settle what was intended.
 
         Raises :class:`DiskError` as long as the disk fails.
         """
@@ -191,16 +191,21 @@ class Publisher:
             self._partials.discard(key)
             return record
         if plan.replaces is not None:
-            replaced = self._replace(key, plan.directory, base, plan.replaces)
-            if not replaced:
-                return self._rename_aside(plan, record, directories)
+            named = self._replace(key, plan.directory, base, plan.replaces)
         else:
-            try:
-                self._destination.publish_new(key, plan.directory, base)
-            except FileExistsError:
-                return self._rename_aside(plan, record, directories)
+            named = self._name(key, plan.directory, base)
+        if not named:
+            return self._rename_aside(plan, record, directories)
         directories.changed(plan.directory)
         return record
+
+    def _name(self, key: PartKey, directory: int, base: bytes) -> bool:
+        """Give a partial a name that was free; false if it isn't any more."""
+        try:
+            self._destination.publish_new(key, directory, base)
+        except FileExistsError:
+            return False
+        return True
 
     def _replace(self, key: PartKey, directory: int, base: bytes, older: os.stat_result) -> bool:
         """Put a partial in the place of ``older``; false if that isn't there any more as it was.
@@ -208,10 +213,12 @@ class Publisher:
         By an exchange, so that what comes out can be looked at: what somebody changed since the
         plan was made goes back. Killed in between: :func:`settle` does the same.
         """
+        there = look(directory, base)
+        if there is None:
+            return self._name(key, directory, base)
+        if not is_same(there[0], older):
+            return False
         if not self._destination.exchange(key, directory, base):
-            there = look(directory, base)
-            if there is None or not is_same(there[0], older):
-                return False
             self._destination.publish_over(key, directory, base)
             return True
         displaced = self._destination.part_status(key)

@@ -19,7 +19,7 @@ from kfd.daemon.destination import PartKey
 from kfd.daemon.ledger import Ledger, incoming
 from kfd.daemon.ledger.incoming import BadRecord as BadCount
 from kfd.daemon.naming import Rejection
-from kfd.daemon.partials import Partials
+from kfd.daemon.partials import DiskError, Partials
 from kfd.daemon.publisher import Complete, Publisher
 from kfd.wire import BadRecord, Header, Reason, decode_headers
 
@@ -116,6 +116,7 @@ class Receiver:
         self._throttle = throttle
         self._bad = BadRecords(topic)
         self._partitions: dict[int, Partition] = {}
+        self._unsettled = False  # a disk failed; intents may wait for it
 
     def take(self, partition: int, topic_id: str, offset: int) -> None:
         """Begin to read a partition at ``offset``; nothing of it is known."""
@@ -127,6 +128,9 @@ class Receiver:
 
         Raises :class:`DiskError`; what is left is still held then.
         """
+        if self._unsettled:  # first: a partial's name may hold what an exchange brought out
+            self._publisher.recover(self._partitions.keys())
+            self._unsettled = False
         for number in partitions:
             partition = self._partitions.get(number)
             if partition is not None:
@@ -139,16 +143,11 @@ class Receiver:
 
         Raises :class:`DiskError`; then :meth:`start_over` is next.
         """
-        batch = Batch()
-        known = self._closed(decoded := self._decode(records))
-        for record, header in decoded:
-            if header is not None:
-                self._accept(record, header, known[record.partition], batch)
-            # only now: had it failed, its partition would go on before this record
-            self._partitions[record.partition].position = record.offset + 1
-        self._close(self._publisher.publish(batch.complete))
-        self._close(self._publisher.reject(batch.failed))
-        self._save_bad()
+        try:
+            self._receive(records)
+        except DiskError:
+            self._unsettled = True
+            raise
 
     def start_over(self) -> dict[int, int]:
         """After a :class:`DiskError`: forget all partials; partition → offset to read from.
@@ -162,7 +161,6 @@ class Receiver:
             topic_id = partition.topic_id
             self.drop([number])
             self.take(number, topic_id, offset)
-        self._publisher.recover(self._partitions.keys())
         return restart
 
     def safe_offsets(self) -> dict[int, int]:
@@ -183,6 +181,19 @@ class Receiver:
             for partition in list(self._partitions.values())
             for transfer in partition.assembler.open_transfers()
         ]
+
+    def _receive(self, records: Sequence[Record]) -> None:
+        batch = Batch()
+        decoded = self._decode(records)
+        known = self._closed(decoded)
+        for record, header in decoded:
+            if header is not None:
+                self._accept(record, header, known[record.partition], batch)
+            # only now: had it failed, its partition would go on before this record
+            self._partitions[record.partition].position = record.offset + 1
+        self._close(self._publisher.publish(batch.complete))
+        self._close(self._publisher.reject(batch.failed))
+        self._save_bad()
 
     def _decode(self, records: Sequence[Record]) -> list[tuple[Record, Header | None]]:
         """The records, each with kfd's header; None for those that are counted as bad."""

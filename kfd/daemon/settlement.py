@@ -15,7 +15,7 @@ from kfd.daemon.destination import Destination, Directories, PartKey
 from kfd.daemon.fileversion import inode_of
 from kfd.daemon.ledger import Ledger, incoming
 from kfd.daemon.ledger.incoming import Intent
-from kfd.daemon.mark import Mark, lineage, read_mark
+from kfd.daemon.mark import Mark, lineage
 from kfd.daemon.naming import look
 from kfd.daemon.partials import DISK_ERRORS, DiskError
 
@@ -89,11 +89,8 @@ def _is_intended(intent: Intent, status: os.stat_result) -> bool:
 
 def _was_older(intent: Intent, destination: Destination, key: PartKey) -> bool:
     """Whether what has the partial's name is the older version that was replaced."""
-    fd = destination.open_part(key)
-    try:
-        return _is_older(intent, os.fstat(fd), read_mark(fd))
-    finally:
-        os.close(fd)
+    displaced = look(destination.private, key.name)
+    return displaced is not None and _is_older(intent, *displaced)
 
 
 def _is_older(intent: Intent, status: os.stat_result, mark: Mark | None) -> bool:

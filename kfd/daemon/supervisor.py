@@ -65,13 +65,18 @@ class Supervisor:
             signal.signal(number, self._on_signal)
         try:
             self._start()
-            self._supervise()
         except RefusedPropertyError as error:
+            self._stop()
             where = self._config.where("kafka", error.name)
             raise ConfigError(error.what, where=where, fix=error.fix) from error
-        finally:
-            self._notifier.stopping()
+        except BaseException:
             self._stop()
+            raise
+        self._supervise()
+        self._notifier.stopping()
+        log.info("stopping")
+        self._stop()
+        log.info("stopped")
         return self._exit_code()
 
     def _start(self) -> None:
@@ -142,11 +147,9 @@ class Supervisor:
 
     def _stop(self) -> None:
         """End what was started, in reverse order, by one deadline."""
-        log.info("stopping")
         deadline = time.monotonic() + STOP_SECONDS
         for end in reversed(self._endings):
             end(deadline)
-        log.info("stopped")
 
     def _exit_code(self) -> int:
         if self._death is None:

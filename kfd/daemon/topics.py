@@ -35,6 +35,10 @@ class Wanted:
     senders: set[str] = field(default_factory=set)  # routes
     readers: set[str] = field(default_factory=set)
 
+    def copy(self) -> Wanted:
+        """One that no other thread adds to."""
+        return replace(self, senders=self.senders.copy(), readers=self.readers.copy())
+
     @property
     def routes(self) -> set[str]:
         return self.senders | self.readers
@@ -133,7 +137,7 @@ class TopicWatch(Stage):
     def _look(self) -> bool:
         """Look at everything once; true if every topic is usable and the brokers answer."""
         with self._lock:
-            wanted = dict(self._wanted)
+            wanted = {name: one.copy() for name, one in self._wanted.items()}
         try:
             self.brokers_known = self.brokers_up = self._cluster.brokers()
             found = self._look_at_topics(wanted)
@@ -258,11 +262,12 @@ def _judge(topic: Topic, wanted: Wanted) -> Seen:
 def _size_fault(topic: Topic, chunk_size: int) -> KfdError | None:
     if topic.max_record is None or chunk_size + RECORD_OVERHEAD <= topic.max_record:
         return None
-    fitting = 1 << max(10, (topic.max_record - RECORD_OVERHEAD).bit_length() - 1)
+    room = (topic.max_record - RECORD_OVERHEAD) // 1024  # KiB
+    advice = f"chunk_size: {1 << (room.bit_length() - 1)}KiB, or " if room > 0 else ""
     return KfdError(
         f"{topic.name} takes {topic.max_record} bytes a record,"
         f" chunk_size {chunk_size} does not fit",
-        fix=f"chunk_size: {fitting // 1024}KiB, or a larger max.message.bytes on the topic",
+        fix=f"{advice}a larger max.message.bytes on the topic",
     )
 
 

@@ -100,12 +100,14 @@ class Database(Stage):
             return self._change
 
     def run(self) -> None:
-        while (group := self._next_group()) is not None:
-            self.beat()
-            self._commit(group)
-        self._writer.close()
-        self._ended.set()
-        self._refuse_rest()
+        try:
+            while (group := self._next_group()) is not None:
+                self.beat()
+                self._commit(group)
+        finally:
+            self._writer.close()
+            self._ended.set()
+            self._refuse_rest()
 
     def _refuse_rest(self) -> None:
         """Answer what came too late. Any thread, once the writer has ended."""

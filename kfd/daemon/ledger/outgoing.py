@@ -113,8 +113,11 @@ def _know(
     writer: Connection, route: str, topic: str, version: FileVersion, tid: bytes | None
 ) -> None:
     writer.execute(
-        "INSERT OR REPLACE INTO known_file VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (route, topic, version.path, version.inode, version.size, version.mtime_ns, tid),
+        "INSERT OR REPLACE INTO known_file VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            *(route, topic, version.path, version.inode, version.size, version.mtime_ns),
+            *(version.source, tid),
+        ),
     )
 
 
@@ -224,16 +227,20 @@ def earlier(reader: Connection, route: str, topic: str, version: FileVersion) ->
     return known.tid if known is not None and known.is_of(version) else None
 
 
+def known_destinations(reader: Connection) -> list[tuple[str, str]]:
+    """(route, topic) of all known files."""
+    return reader.execute("SELECT DISTINCT route, topic FROM known_file").fetchall()
+
+
 def known_after(
     reader: Connection, route: str, topic: str, after: bytes, limit: int
-) -> list[bytes]:
-    """Paths of known files in order, from the one after ``after`` on."""
-    rows = reader.execute(
-        "SELECT path FROM known_file WHERE route = ? AND topic = ? AND path > ?"
+) -> list[tuple[bytes, bytes]]:
+    """Path and source of known files, in order of their paths, from the one after ``after`` on."""
+    return reader.execute(
+        "SELECT path, source FROM known_file WHERE route = ? AND topic = ? AND path > ?"
         " ORDER BY path LIMIT ?",
         (route, topic, after, limit),
-    )
-    return [path for (path,) in rows]
+    ).fetchall()
 
 
 def forget(writer: Connection, route: str, topic: str, paths: Iterable[bytes]) -> None:

@@ -47,8 +47,10 @@ CREATE TABLE outgoing (
     fix          TEXT NOT NULL DEFAULT '',
     successor    BLOB                     -- tid of the transfer that took this one's place
 );
-CREATE INDEX outgoing_queued ON outgoing (route, topic, lane, id, size, state) WHERE state = 'queued';
-CREATE INDEX outgoing_sending ON outgoing (route, topic, id, size, state) WHERE state = 'sending';
+CREATE INDEX outgoing_queued ON outgoing (route, topic, lane, id, size, state)
+    WHERE state = 'queued';
+CREATE INDEX outgoing_sending ON outgoing (route, topic, id, size, state)
+    WHERE state = 'sending';
 CREATE INDEX outgoing_tail ON outgoing (substr(tid, 13));
 CREATE INDEX outgoing_ended ON outgoing (ended_at) WHERE ended_at IS NOT NULL;
 
@@ -59,6 +61,7 @@ CREATE TABLE known_file (                 -- the newest version of each file tha
     inode    INTEGER NOT NULL,            -- 0: not compared
     size     INTEGER NOT NULL,
     mtime_ns INTEGER NOT NULL,
+    source   BLOB NOT NULL,
     tid      BLOB,                        -- NULL: skipped, it was there before the route
     PRIMARY KEY (route, topic, path)
 ) WITHOUT ROWID;
