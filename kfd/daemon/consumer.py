@@ -248,7 +248,8 @@ class ConsumerThread(Stage):
         try:
             self._receiver.drop(partitions)
         except DiskError as error:
-            log.warning("%s: %s", self.name, error)  # removed at the next start
+            log.warning("%s: %s", self.name, error)
+            self._receiver.forget(partitions)
         self.receiving = tuple(self._receiver.open_transfers())
 
     def _commit(self, consumer: Consumer, *, wait: bool = False) -> None:

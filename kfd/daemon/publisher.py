@@ -118,32 +118,45 @@ class Publisher:
                 rejected.append((one, plan))
         renamed: list[Complete] = []
         if planned:
-            records = [self._prepare(one, plan) for one, plan in planned]
+            records = self._prepare(planned)
             self._ledger.write_patiently(lambda db: incoming.intend(db, records))
             renamed, refused = self._rename_all(planned, records, directories)
             rejected += refused
         return renamed + self.reject(rejected)
 
-    def _prepare(self, one: Complete, plan: Plan) -> Received:
-        """Give a partial all that its final name promises, and make it durable."""
-        transfer, begin = one.transfer, one.transfer.begin
-        status = plan.there
-        if status is None:
-            fd = self._partials.descriptor(one.key)
-            os.fchmod(fd, begin.mode & self._rules.file_mode)
-            if self._rules.group >= 0:
-                os.fchown(fd, -1, self._rules.group)
-            os.utime(fd, ns=(begin.mtime_ns, begin.mtime_ns))
-            status = os.fstat(fd)
-            write_mark(fd, Mark.of(transfer.tid, begin, status.st_mtime_ns))
-            os.fsync(fd)  # fdatasync would leave mode, mtime and mark behind
-        return replace(
-            self._received(one),
-            name=plan.name,
-            mtime_ns=status.st_mtime_ns,
-            device=status.st_dev,
-            inode=inode_of(status),
-        )
+    def _prepare(self, planned: Sequence[tuple[Complete, Plan]]) -> list[Received]:
+        """Give partials all that their final names promise, and make them durable.
+
+        In two passes: the first fsync commits what was done to all of them, so that the others
+        find little to do. An fsync right after each change would commit once a file.
+        """
+        statuses = [plan.there or self._finish(one) for one, plan in planned]
+        for one, plan in planned:
+            if plan.there is None:
+                # fdatasync would leave mode, mtime and mark behind
+                os.fsync(self._partials.descriptor(one.key))
+        return [
+            replace(
+                self._received(one),
+                name=plan.name,
+                mtime_ns=status.st_mtime_ns,
+                device=status.st_dev,
+                inode=inode_of(status),
+            )
+            for (one, plan), status in zip(planned, statuses, strict=True)
+        ]
+
+    def _finish(self, one: Complete) -> os.stat_result:
+        """Mode, owner, times and mark of a partial that has all its bytes."""
+        begin = one.transfer.begin
+        fd = self._partials.descriptor(one.key)
+        os.fchmod(fd, begin.mode & self._rules.file_mode)
+        if self._rules.group >= 0:
+            os.fchown(fd, -1, self._rules.group)
+        os.utime(fd, ns=(begin.mtime_ns, begin.mtime_ns))
+        status = os.fstat(fd)
+        write_mark(fd, Mark.of(one.transfer.tid, begin, status.st_mtime_ns))
+        return status
 
     def _received(self, one: Complete) -> Received:
         transfer = one.transfer

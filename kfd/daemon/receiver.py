@@ -138,6 +138,11 @@ class Receiver:
                     self._partials.discard(PartKey(transfer.tid, number))
                 del self._partitions[number]
 
+    def forget(self, partitions: Iterable[int]) -> None:
+        """Give partitions up whose partials can't be removed: the next start removes them."""
+        for number in partitions:
+            self._partitions.pop(number, None)
+
     def receive(self, records: Sequence[Record]) -> None:
         """Put a batch of records where they belong, and publish what is complete.
 

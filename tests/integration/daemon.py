@@ -66,6 +66,7 @@ class Daemon:
         self.state = home / "state"
         self.log_file = home / "kfd.log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.prefix: list[str] = []  # a command that becomes the daemon, as setpriv does
         # Not in home: the name of a Unix socket has at most 107 bytes.
         self._sockets = tempfile.TemporaryDirectory(prefix="kfd-")
         self.socket = Path(self._sockets.name) / "kfd.sock"
@@ -97,7 +98,7 @@ class Daemon:
         """Start it without waiting, for configurations that it refuses."""
         assert not self.running
         self._notifications.ready.clear()
-        command = [sys.executable, "-m", "kfd.daemon"]
+        command = [*self.prefix, sys.executable, "-m", "kfd.daemon"]
         command += ["--config", str(self.config), "--state", str(self.state)]
         command += ["--socket", str(self.socket)]
         environment = os.environ | {"NOTIFY_SOCKET": str(self._notifications.path)}

@@ -1,0 +1,124 @@
+"""A daemon with a directory to send from and one to receive into, both on one topic."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+from tests.integration.daemon import Daemon
+from tests.integration.oracle import Tree, digest
+from tests.support import eventually
+
+LONG_AGO = 1_000_000_000  # seconds since the epoch
+
+
+class Host(Daemon):
+    """``up`` is sent by the route ``out``, ``down`` is what the route ``in`` received.
+
+    The layout is ``{path}`` unless a test says otherwise, so that both trees are alike.
+    ``versions`` are the contents that were ever put into ``up``, by path.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        bootstrap: str,
+        topic: str,
+        *,
+        sends: bool = True,
+        receives: bool = True,
+        upload: dict[str, Any] | None = None,
+        download: dict[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        self.up, self.down = home / "up", home / "down"
+        self.up.mkdir(parents=True)
+        self.down.mkdir()
+        self.versions: dict[bytes, set[str]] = defaultdict(set)
+        out = {"directory": str(self.up), "topic": topic, "settle": "200ms", **(upload or {})}
+        into = {
+            "directory": str(self.down),
+            "topic": topic,
+            "layout": "{path}",
+            "group": f"{topic}-readers",  # else daemons of other tests would be in it
+            **(download or {}),
+        }
+        super().__init__(
+            home,
+            bootstrap,
+            uploads={"out": out} if sends else {},
+            downloads={"in": into} if receives else {},
+            **settings,
+        )
+        self._published = Tree(self.down)
+
+    def put(self, path: str | bytes, content: bytes, *, old: bool = False) -> bytes:
+        """Write a file into ``up`` as most programs do; ``old``: it has been there for long."""
+        name = os.fsencode(path)
+        target = os.path.join(os.fsencode(self.up), name)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        self.versions[name].add(digest(content))
+        with open(target, "wb") as file:
+            file.write(content)
+        if old:
+            os.utime(target, (LONG_AGO, LONG_AGO))
+        return name
+
+    def published(self) -> dict[bytes, str]:
+        """Path → digest of everything in ``down``."""
+        return self._published.digests()
+
+    def receives_all(self, source: Host | None = None, deadline: float = 60) -> None:
+        """Wait until ``down`` is, file by file, what ``source`` (itself) has in ``up`` now."""
+        wanted = Tree((source or self).up).digests()
+        end = time.monotonic() + deadline
+        while self.published() != wanted and time.monotonic() < end:
+            time.sleep(0.02)
+        assert self.published() == wanted
+
+    def receives(self, *paths: str | bytes, deadline: float = 30) -> None:
+        """Wait until each of these names is in ``down``."""
+        top = os.fsencode(self.down)
+        names = [os.path.join(top, os.fsencode(path)) for path in paths]
+        eventually(lambda: all(map(os.path.lexists, names)), deadline)
+
+    def outgoing(self) -> dict[str, Any]:
+        """The upload route in the status."""
+        route: dict[str, Any] = self.status()["uploads"][0]
+        return route
+
+    def incoming(self) -> dict[str, Any]:
+        """The download route in the status."""
+        route: dict[str, Any] = self.status()["downloads"][0]
+        return route
+
+    def sent(self, count: int, deadline: float = 60) -> None:
+        """Wait until so many transfers are in Kafka, and none is under way."""
+        eventually(lambda: _moved(self.outgoing()) == (count, 0), deadline, every=0.1)
+
+    def transfers(self, direction: str | None = None) -> list[dict[str, Any]]:
+        """What ``kfdctl list`` knows, of one direction or both."""
+        done = self.ctl("list", "--json", "--limit", "10000")
+        assert done.returncode == 0, done.stderr
+        listed: list[dict[str, Any]] = json.loads(done.stdout)["transfers"]
+        return [one for one in listed if direction in (None, one["direction"])]
+
+    def states(self, direction: str) -> Counter[tuple[str, str]]:
+        """How often each (path, state) is in the list."""
+        return Counter((one["path"], one["state"]) for one in self.transfers(direction))
+
+    def private(self) -> set[str]:
+        """What is in ``.kfd``."""
+        return set(os.listdir(self.down / ".kfd"))
+
+    def clean(self) -> None:
+        """Wait until ``.kfd`` holds no partial, and see that it holds nothing else."""
+        eventually(lambda: self.private() == {"owner"}, 10)
+
+
+def _moved(route: dict[str, Any]) -> tuple[int, int]:
+    return route["in_kafka"], route["queued"] + route["sending"]
