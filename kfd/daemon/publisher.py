@@ -50,6 +50,10 @@ class Complete:
         return PartKey(self.transfer.tid, self.partition)
 
 
+Ready = tuple[Complete, Plan, Received]
+"""A partial that is durable as it is to be, its name, and the row of its intent."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What a download route says about the files that it publishes."""
@@ -116,79 +120,93 @@ class Publisher:
                 planned.append((one, plan))
             else:
                 rejected.append((one, plan))
+        ready, refused = self._prepare(planned)
+        rejected += refused
         renamed: list[Complete] = []
-        if planned:
-            records = self._prepare(planned)
+        if ready:
+            records = [record for _, _, record in ready]
             self._ledger.write_patiently(lambda db: incoming.intend(db, records))
-            renamed, refused = self._rename_all(planned, records, directories)
+            renamed, refused = self._rename_all(ready, directories)
             rejected += refused
         return renamed + self.reject(rejected)
 
-    def _prepare(self, planned: Sequence[tuple[Complete, Plan]]) -> list[Received]:
+    def _prepare(
+        self, planned: Sequence[tuple[Complete, Plan]]
+    ) -> tuple[list[Ready], list[tuple[Complete, Rejection]]]:
         """Give partials all that their final names promise, and make them durable.
 
         In two passes: the first fsync commits what was done to all of them, so that the others
         find little to do. An fsync right after each change would commit once a file.
         """
-        statuses = [plan.there or self._finish(one) for one, plan in planned]
+        ready: list[Ready] = []
+        refused: list[tuple[Complete, Rejection]] = []
         for one, plan in planned:
+            try:
+                status = plan.there or self._finish(one)
+            except OSError as error:
+                refused.append((one, self._refusal(one, error)))
+            else:
+                ready.append((one, plan, self._received(one, plan.name, status)))
+        for one, plan, _ in ready:
             if plan.there is None:
                 # fdatasync would leave mode, mtime and mark behind
                 os.fsync(self._partials.descriptor(one.key))
-        return [
-            replace(
-                self._received(one),
-                name=plan.name,
-                mtime_ns=status.st_mtime_ns,
-                device=status.st_dev,
-                inode=inode_of(status),
-            )
-            for (one, plan), status in zip(planned, statuses, strict=True)
-        ]
+        return ready, refused
+
+    def _refusal(self, one: Complete, error: OSError) -> Rejection:
+        """What an error means for one file; raised again where it is no matter of that file."""
+        if error.errno in DISK_ERRORS or self._destination.part_status(one.key) is None:
+            raise error  # without its partial it is read again
+        return Rejection("quarantined", f"it can't be put here: {error.strerror}")
 
     def _finish(self, one: Complete) -> os.stat_result:
-        """Mode, owner, times and mark of a partial that has all its bytes."""
+        """Owner, times, mark and mode of a partial that has all its bytes."""
         begin = one.transfer.begin
         fd = self._partials.descriptor(one.key)
-        os.fchmod(fd, begin.mode & self._rules.file_mode)
         if self._rules.group >= 0:
             os.fchown(fd, -1, self._rules.group)
         os.utime(fd, ns=(begin.mtime_ns, begin.mtime_ns))
         status = os.fstat(fd)
         write_mark(fd, Mark.of(one.transfer.tid, begin, status.st_mtime_ns))
+        # last: a file that nobody may write takes no mark any more, not even by its owner
+        os.fchmod(fd, begin.mode & self._rules.file_mode)
         return status
 
-    def _received(self, one: Complete) -> Received:
+    def _received(self, one: Complete, name: bytes, status: os.stat_result | None) -> Received:
+        """The row of a transfer; ``status`` is that of its file, if it was made."""
         transfer = one.transfer
         return Received(
-            self._rules.route, one.topic_id, one.partition, transfer.first_offset, transfer.tid,
-            transfer.begin, transfer.digest, name=b"", mtime_ns=transfer.begin.mtime_ns,
-        )  # fmt: skip
+            route=self._rules.route,
+            topic_id=one.topic_id,
+            partition=one.partition,
+            first_offset=transfer.first_offset,
+            tid=transfer.tid,
+            begin=transfer.begin,
+            digest=transfer.digest,
+            name=name,
+            mtime_ns=status.st_mtime_ns if status else transfer.begin.mtime_ns,
+            device=status.st_dev if status else 0,
+            inode=inode_of(status) if status else 0,
+        )
 
     def _rename_all(
-        self,
-        planned: Sequence[tuple[Complete, Plan]],
-        records: Sequence[Received],
-        directories: Directories,
+        self, ready: Sequence[Ready], directories: Directories
     ) -> tuple[list[Complete], list[tuple[Complete, Rejection]]]:
-        """Rename what is planned: what is published now, and what can't be.
+        """Rename what is ready: what is published now, and what can't be.
 
         On a failing disk the intents stay in the ledger, for :meth:`recover`.
         """
         done: list[tuple[Complete, Received]] = []
         skipped: list[Received] = []
         refused: list[tuple[Complete, Rejection]] = []
-        for (one, plan), record in zip(planned, records, strict=True):
+        for one, plan, record in ready:
             if one.partition not in self._assigned:
                 skipped.append(record)
                 continue
             try:
                 done.append((one, self._rename(plan, record, directories)))
             except OSError as error:
-                if error.errno in DISK_ERRORS or self._destination.part_status(one.key) is None:
-                    raise  # without its partial it is read again
-                reason = f"its name can't be used here: {error.strerror}"
-                refused.append((one, Rejection("quarantined", reason)))
+                refused.append((one, self._refusal(one, error)))
         directories.sync()
         published = [record for _, record in done]
         self._ledger.write_patiently(lambda db: incoming.conclude(db, published, skipped))
@@ -253,7 +271,7 @@ class Publisher:
         return record
 
     def _reject(self, rejected: Sequence[tuple[Complete, Rejection]]) -> None:
-        rows = [(self._received(one), why.state, why.reason) for one, why in rejected]
+        rows = [(self._received(one, b"", None), why.state, why.reason) for one, why in rejected]
         self._ledger.write_patiently(lambda db: incoming.reject(db, rows))
         for one, why in rejected:
             self._partials.discard(one.key)

@@ -13,6 +13,9 @@ from tests.integration.daemon import Daemon
 from tests.integration.oracle import Tree, digest
 from tests.support import eventually
 
+POWERLESS = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search,-fowner"]
+"""Makes a root daemon one for which the permissions of files count."""
+
 LONG_AGO = 1_000_000_000  # seconds since the epoch
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import MakeHost
-from tests.integration.host import Host
+from tests.integration.host import POWERLESS, Host
 from tests.integration.oracle import Witness, digest
 from tests.integration.records import complete, transfers_on
 from tests.support import eventually, unavailable
@@ -199,7 +199,7 @@ def test_file_that_kfd_cannot_read_is_refused(make_host: MakeHost, elsewhere: Pa
     os.chown(elsewhere, 65534, 65534)
     elsewhere.chmod(0o600)
     host = make_host()
-    host.prefix = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
+    host.prefix = POWERLESS
     host.start()
     done = host.ctl("send", elsewhere)
     assert done.returncode == 1

@@ -10,7 +10,7 @@ import stat
 import pytest
 
 from tests.integration.conftest import MakeHost
-from tests.integration.host import LONG_AGO, Host
+from tests.integration.host import LONG_AGO, POWERLESS, Host
 from tests.integration.oracle import Witness, digest
 from tests.support import eventually
 
@@ -111,8 +111,11 @@ def test_copied_tree_arrives(host: Host) -> None:
     host.receives_all()
 
 
-def test_mode_and_mtime_arrive(make_host: MakeHost) -> None:
+@pytest.mark.parametrize("prefix", [[], POWERLESS], ids=["as it is", "without root's power"])
+def test_mode_and_mtime_arrive(make_host: MakeHost, prefix: list[str]) -> None:
+    """Also where permissions count, as they do for the service: 0400 must take its mark."""
     host = make_host(download={"file_mode": "0750"})
+    host.prefix = prefix if os.geteuid() == 0 else []
     for mode in (0o400, 0o644, 0o755, 0o4777):
         path = host.up / f"{mode:o}"
         path.write_bytes(b"mode")
