@@ -23,6 +23,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not all are
     ResourceType,
 )
 
+from kfd.config.properties import is_secret
 from kfd.errors import ConfigError, KfdError
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,10 @@ class RefusedPropertyError(ConfigError):
         text = f"kafka.{name}: {what}" if name else f"kafka: {what}"
         super().__init__(text, fix="see librdkafka's CONFIGURATION.md")
         self.name = name
+
+    def placed(self, where: str) -> ConfigError:
+        """The same, with the file and line of the property."""
+        return ConfigError(self.what, where=where, fix=self.fix)
 
 
 class TopicRefusedError(KfdError):
@@ -95,16 +100,18 @@ def describe(error: KafkaError) -> str:
     return text.removeprefix("Broker: ").removeprefix("Local: ").strip() or str(error.name())
 
 
-def refused_properties(error: Exception) -> RefusedPropertyError:
-    """What librdkafka said when it was given the properties of a client.
+def refused_properties(error: Exception, properties: Mapping[str, str]) -> RefusedPropertyError:
+    """What librdkafka said when it was given ``properties``.
 
-    Its texts may quote the value, which may be a secret: only the property is named.
+    Its texts may quote a value: where one does that may be a secret, only the property is named.
     """
-    found = _PROPERTY.search(_reason(error))
+    reason = _reason(error)
+    found = _PROPERTY.search(reason)
     name = found[1] if found else ""
-    known = "No such configuration property" not in _reason(error)
-    what = "not a value for this property" if known else "no such property"
-    return RefusedPropertyError(name, what if name else "librdkafka refuses these properties")
+    if "No such configuration property" in reason:
+        return RefusedPropertyError(name, "no such property")
+    quoted = any(value and value in reason for key, value in properties.items() if is_secret(key))
+    return RefusedPropertyError(name, "not a value that librdkafka takes" if quoted else reason)
 
 
 class ClusterView:
@@ -121,16 +128,20 @@ class ClusterView:
         try:
             self._admin = AdminClient(client_properties(properties, self._on_error))
         except (KafkaException, TypeError, ValueError) as error:
-            raise refused_properties(error) from error
+            raise refused_properties(error, properties) from error
 
-    def topics(self, names: Iterable[str]) -> dict[str, Topic | None]:
-        """Each topic as it is now; None for one that doesn't exist."""
+    def topics(self, names: Iterable[str]) -> dict[str, Topic | TopicRefusedError | None]:
+        """Each topic as it is now, why it isn't shown, or None if it doesn't exist."""
         answers = self._admin.describe_topics(
             TopicCollection(list(names)), request_timeout=self._timeout
         )
-        found: dict[str, Topic | None] = {}
+        found: dict[str, Topic | TopicRefusedError | None] = {}
         for name, answer in answers.items():
-            description = self._result(answer, name, {KafkaError.UNKNOWN_TOPIC_OR_PART})
+            try:
+                description = self._result(answer, name, {KafkaError.UNKNOWN_TOPIC_OR_PART})
+            except TopicRefusedError as error:
+                found[name] = error
+                continue
             found[name] = description and Topic(
                 name, str(description.topic_id), len(description.partitions)
             )
@@ -192,7 +203,10 @@ class ClusterView:
             with suppress(KafkaException):
                 self._admin.poll(0)  # lets _on_error hear why
             if code is not None and code >= 0:
-                raise TopicRefusedError(f"{what}: {_reason(error)}") from error
+                raise TopicRefusedError(
+                    f"the brokers refuse {what}: {_reason(error)}",
+                    fix="look at its name, and at what the brokers' ACLs allow kfd",
+                ) from error
             raise BrokerAwayError(self._last_error or _reason(error)) from error
         self._last_error = ""
         return result

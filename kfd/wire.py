@@ -153,6 +153,11 @@ def is_origin(name: str) -> bool:
     return _ORIGIN.fullmatch(name) is not None
 
 
+def is_topic(name: str) -> bool:
+    """Whether ``name`` may be the name of a Kafka topic."""
+    return _TOPIC.fullmatch(name) is not None and name not in (".", "..")
+
+
 def check_meta(meta: Mapping[str, str]) -> None:
     """Raise ValueError with the reason unless ``meta`` may travel with a file."""
     text = "".join([*meta.keys(), *meta.values()])
@@ -250,7 +255,7 @@ def _check_begin(begin: Begin) -> None:
     _require(-_INT_LIMIT <= begin.mtime_ns < _INT_LIMIT, bad, "mtime_ns is out of range")
     _require(len(begin.instance) == INSTANCE_SIZE, bad, "instance is not 16 bytes")
     _require(is_origin(begin.origin), bad, "origin is not a valid name")
-    _require(_is_topic(begin.topic), bad, "topic is not a valid name")
+    _require(is_topic(begin.topic), bad, "topic is not a valid name")
     _require(begin.chunk_size.bit_count() == 1, bad, "chunk_size is no power of two")
     counted = chunk_count(begin.size, begin.chunk_size)
     _require(begin.chunks == counted, bad, "chunks does not follow from size and chunk_size")
@@ -259,10 +264,6 @@ def _check_begin(begin: Begin) -> None:
         check_wire_path(begin.path)
     except BadPath as error:
         raise BadRecord(Reason.BAD_PATH, str(error)) from None
-
-
-def _is_topic(name: str) -> bool:
-    return _TOPIC.fullmatch(name) is not None and name not in (".", "..")
 
 
 def _check_begin_meta(meta: Mapping[str, object]) -> None:

@@ -10,7 +10,7 @@ import traceback
 import click
 
 from kfd.ctl.cli import kfdctl
-from kfd.ctl.render import complain
+from kfd.ctl.render import complain, print_json
 from kfd.errors import ConfigError, ExitCode, KfdError, UsageError
 
 
@@ -28,7 +28,10 @@ def _run(arguments: list[str]) -> ExitCode:
     except (KeyboardInterrupt, click.Abort):
         return ExitCode.INTERRUPTED
     except Exception as error:  # noqa: BLE001 - a user gets a message, not a traceback
-        return _complain(_as_kfd_error(error))
+        known = _as_kfd_error(error)
+        if "--json" in arguments:
+            _complain_in_json(known)
+        return _complain(known)
     return ExitCode(code or ExitCode.DONE)
 
 
@@ -37,6 +40,14 @@ def _complain(error: KfdError) -> ExitCode:
         for fault in error.faults if isinstance(error, ConfigError) else (error,):
             complain(fault)
     return error.exit_code
+
+
+def _complain_in_json(error: KfdError) -> None:
+    """On stdout, for programs; people read stderr."""
+    faults = error.faults if isinstance(error, ConfigError) else (error,)
+    shown = [{"text": str(fault), "fix": fault.fix} for fault in faults]
+    with contextlib.suppress(OSError):
+        print_json(errors=shown, exit_code=int(error.exit_code))
 
 
 def _as_kfd_error(error: Exception) -> KfdError:

@@ -25,7 +25,7 @@ _DEFAULT = Path("/etc/kfd/kfd.yaml")
 _file_option = click.option(
     "--config",
     "path",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     default=_DEFAULT,
     show_default=True,
     metavar="FILE",
@@ -59,6 +59,7 @@ def check(settings: Settings, path: Path) -> ExitCode:
     Every fault is told with its line and what to do about it.
     """
     config = _load(path)
+    _check_kafka(config)
     waiting = [_look(config.uploads[name]) for name in config.uploads]
     if settings.as_json:
         print_json(valid=True, uploads=waiting)
@@ -87,6 +88,16 @@ def _load(path: Path) -> Config:
     from kfd import config as configuration  # noqa: PLC0415 - costs pydantic
 
     return configuration.load(path)
+
+
+def _check_kafka(config: Config) -> None:
+    """Read the secrets, and let Kafka's client look at the properties, as the daemon would."""
+    from kfd.kafka import ClusterView, RefusedPropertyError  # noqa: PLC0415 - costs librdkafka
+
+    try:
+        ClusterView(config.kafka_properties())
+    except RefusedPropertyError as error:
+        raise error.placed(config.where("kafka", error.name)) from error
 
 
 def _summary(config: Config) -> str:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import kfd
 from kfd.daemon import journal
-from kfd.daemon.journal import one_line
 from kfd.errors import ConfigError, ExitCode, KfdError, UsageError
 
 log = logging.getLogger(__name__)
@@ -45,8 +44,7 @@ def run(arguments: Sequence[str]) -> int:
         _tell(error)
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - no traceback reaches a user
-        log.error("%s: %s", type(error).__name__, one_line(str(error)))
-        log.error("this is a bug in kfd, at %s", journal.where(error))
+        journal.bug(log, "kfd", error)
         return ExitCode.BUG
 
 

@@ -18,6 +18,7 @@ from kfd.daemon.topics import TopicWatch
 from kfd.daemon.uploads import Uploads
 from kfd.errors import KfdError, NotPermittedError, UsageError
 from kfd.paths import BadPath, check_wire_path, escape
+from kfd.wire import is_topic
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +89,8 @@ class Admission:
                 fix="send it with --name, or both with --recursive from a directory above",
             )
         names.add((topic, path))
-        inodes = not route or self._uploads.watchers[route].compares_inodes
-        status = os.fstat(file.descriptor)
-        version = FileVersion.of(path, source, status, inodes=inodes)
+        # always with its inode: what is read later must be what the caller could read now
+        version = FileVersion.of(path, source, os.fstat(file.descriptor), inodes=True)
         return Admitted(place, route, topic, version)
 
     def _destination(self, source: bytes, request: SendRequest) -> tuple[str, str]:
@@ -98,6 +98,11 @@ class Admission:
         route = request.route or self._route_for(source, request.topic)
         if route is None:
             assert request.topic is not None
+            if not is_topic(request.topic):
+                raise UsageError(
+                    f"{escape(request.topic.encode())} can't be the name of a topic",
+                    fix="use 1 to 249 of the letters A-Z a-z, digits, and . _ -",
+                )
             if not _privileged(request.uid):
                 raise NotPermittedError(
                     f"only root may send to {request.topic}: no route with send: true has it",

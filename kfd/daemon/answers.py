@@ -125,13 +125,14 @@ class Answers:
         return DaemonState.DEGRADED if degraded else DaemonState.RUNNING
 
     def _upload_routes(self, sent: Tallies) -> list[control.UploadRoute]:
-        """The configured routes, then what was sent to topics without one."""
+        """The configured routes, then what was sent without one, or by one that is gone."""
         rows = [
             self._upload_route(name, route.topic, str(route.directory), route.send, sent)
             for name, route in self._uploads.routes.items()
         ]
-        others = [(route, topic) for route, topic in sent if not route]
-        return rows + [self._upload_route("", topic, None, True, sent) for _, topic in others]
+        configured = {(name, route.topic) for name, route in self._uploads.routes.items()}
+        others = [key for key in sent if key not in configured]
+        return rows + [self._upload_route(*key, None, not key[0], sent) for key in others]
 
     def _upload_route(
         self, name: str, topic: str, directory: str | None, send: bool, sent: Tallies

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from kfd.daemon import journal
 from kfd.daemon.channel import SEND_TIMEOUT, Channel, Request
 from kfd.daemon.methods import Caller, Methods
 from kfd.daemon.peer import Access, Peer
@@ -53,8 +54,8 @@ class Connection:
             self._fail(KfdError(str(error)))
         except OSError as error:
             log.debug("control: %s: %s", self.peer, error)
-        except Exception:
-            log.exception("control: a request of %s failed", self.peer)
+        except Exception as error:  # noqa: BLE001 - one client's request; the daemon goes on
+            journal.bug(log, f"control: a request of {self.peer}", error)
             bug = KfdError("kfd failed at this request; its log says why", fix="journalctl -u kfd")
             bug.exit_code = ExitCode.BUG
             self._fail(bug)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from kfd.assembly import OpenTransfer
+from kfd.daemon.beginnings import Beginnings
 from kfd.daemon.context import Context
 from kfd.daemon.partials import DiskError
 from kfd.daemon.receiver import Receiver, Record
@@ -29,6 +30,28 @@ COMMIT_SECONDS = 0.5
 RETRY_SECONDS = 2.0
 RECOVERED_SECONDS = 3.0  # without an error of the client
 _COMMITTED_SECONDS = 10.0  # to be told the group's offsets
+
+
+@dataclass(slots=True)
+class Assignment:
+    """The partitions that are a thread's, as of now; for those who may act only on them.
+
+    One that hasn't polled for ``max_poll_seconds`` has been thrown out of its group, whether it
+    knows it or not: it has none.
+    """
+
+    max_poll_seconds: float
+    partitions: set[int] = field(default_factory=set)
+    polled_at: float = 0.0  # monotonic
+
+    def __contains__(self, partition: object) -> bool:
+        fresh = time.monotonic() - self.polled_at < self.max_poll_seconds
+        return fresh and partition in self.partitions
+
+    def polled(self, message: Message | None) -> Message | None:
+        """Note that the client was polled; gives what it gave."""
+        self.polled_at = time.monotonic()
+        return message
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +73,17 @@ class ConsumerThread(Stage):
         name: str,
         membership: Membership,
         receiver: Receiver,
-        assigned: set[int],
+        assignment: Assignment,
+        beginnings: Beginnings,
         context: Context,
     ) -> None:
-        """``assigned`` is filled with the partitions that are this thread's; shared with those who
-        may act only on them."""
+        """``assignment`` is kept up to date here; shared with those who may act only on it."""
         super().__init__(name)
         self.records = 0  # read since the start; written by this thread only
         self.receiving: tuple[OpenTransfer, ...] = ()  # a snapshot, for others to read
         self._receiver = receiver
         self._membership = membership
+        self._beginnings = beginnings
         self._properties = context.properties
         self._topics = context.topics
         self._health = context.health
@@ -73,7 +97,7 @@ class ConsumerThread(Stage):
         self._commit_due = 0.0
         self._error_at = 0.0  # monotonic
         self._lag: dict[int, int] = {}
-        self._assigned = assigned
+        self._assignment = assignment
 
     def lag(self) -> int | None:
         """Records that are in the topic and not read, as far as it was seen. Any thread."""
@@ -108,11 +132,10 @@ class ConsumerThread(Stage):
                 self._step(consumer)
             self._commit(consumer, wait=True)
         except KafkaException as error:
-            reason = describe(error.args[0])
-            self._health.report(self._membership.route, self.name, f"reading stopped: {reason}")
+            self._report(f"it stopped and is tried again: {describe(error.args[0])}")
             self.stopping.wait(RETRY_SECONDS)
         finally:
-            self._give_up(list(self._assigned))
+            self._give_up(list(self._assignment.partitions))
             consumer.close()
 
     def check(self) -> None:
@@ -123,7 +146,7 @@ class ConsumerThread(Stage):
         try:
             return Consumer(self._client_properties())
         except (KafkaException, TypeError, ValueError) as error:
-            raise refused_properties(error) from error
+            raise refused_properties(error, self._properties) from error
 
     def _same_topic(self) -> bool:
         topic = self._topics.readable(self._membership.topic)
@@ -148,7 +171,7 @@ class ConsumerThread(Stage):
         self._commit(consumer)
 
     def _poll(self, consumer: Consumer) -> list[Message]:
-        first = consumer.poll(POLL_SECONDS)
+        first = self._assignment.polled(consumer.poll(POLL_SECONDS))
         if first is None:
             return []
         # consume() waits for its whole timeout unless it gets all: ask for what is there already
@@ -161,24 +184,28 @@ class ConsumerThread(Stage):
         if error is not None:
             self._on_error(consumer, error, partition)
             return None
-        if partition not in self._assigned:  # fetched before it was given up
+        if partition not in self._assignment.partitions:  # fetched before it was given up
             return None
         return Record(partition, fetched.offset(), _headers(fetched), fetched.value())
 
     def _on_error(self, consumer: Consumer, error: KafkaError, partition: int) -> None:
         if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its public name
             self._reset(consumer, partition)
-        elif error.fatal():
+        elif _is_fatal(error):
             raise KafkaException(error)
         else:
             self._topics.look_soon()
-            self._error_at = time.monotonic()
-            self._health.report(
-                self._membership.route,
-                self.name,
-                f"reading {self._membership.topic}: {describe(error)}",
-                "look at the brokers, and at what their ACLs allow kfd",
-            )
+            self._report(describe(error))
+
+    def _report(self, reason: str) -> None:
+        """Show what keeps this thread from reading, until it has gone well for a while."""
+        self._error_at = time.monotonic()
+        self._health.report(
+            self._membership.route,
+            self.name,
+            f"reading {self._membership.topic}: {reason}",
+            "look at the brokers' logs, at their ACLs for kfd, and for another daemon of this name",
+        )
 
     def _reset(self, consumer: Consumer, partition: int) -> None:
         """The topic no longer has our position: go on with the oldest that it has, and say so."""
@@ -203,13 +230,16 @@ class ConsumerThread(Stage):
     def _wait_for_disk(self, consumer: Consumer, error: DiskError) -> None:
         """Pause until the disk takes files again; polling goes on, so the group keeps us."""
         route = self._membership.route
-        paused = [self._partition(number) for number in self._assigned]
+        paused = [self._partition(number) for number in self._assignment.partitions]
         consumer.pause(paused)
         while not self.stopping.is_set():
             self._health.report(route, "disk", str(error), error.fix)
             until = time.monotonic() + RETRY_SECONDS
             while time.monotonic() < until and not self.stopping.is_set():
-                consumer.poll(POLL_SECONDS)  # paused: serves rebalances, gives no records
+                # paused: serves rebalances, gives no records
+                message = self._assignment.polled(consumer.poll(POLL_SECONDS))
+                if message is not None and (failure := message.error()) and _is_fatal(failure):
+                    raise KafkaException(failure)
                 self.beat()
             try:
                 self._move(consumer, self._receiver.start_over())
@@ -221,16 +251,21 @@ class ConsumerThread(Stage):
 
     def _on_assign(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         committed = consumer.committed(list(partitions), _COMMITTED_SECONDS)
+        first_time = self._beginnings.first_time(self._topic_id)
         for one in committed:
+            if one.error is not None:
+                raise KafkaException(one.error)
             if self._distrusts_commits and one.partition not in self._trusted:
                 one.offset, _ = consumer.get_watermark_offsets(one, _COMMITTED_SECONDS)
             elif one.offset < 0:
                 low, high = consumer.get_watermark_offsets(one, _COMMITTED_SECONDS)
-                one.offset = low if self._membership.start == "earliest" else high
+                # later, a missing commit is of a new partition, or was forgotten: skip nothing
+                latest = self._membership.start == "latest" and first_time
+                one.offset = high if latest else low
             self._receiver.take(one.partition, self._topic_id, one.offset)
-            self._assigned.add(one.partition)
+            self._assignment.partitions.add(one.partition)
         consumer.incremental_assign(committed)
-        log.info("%s: reads partitions %s", self.name, sorted(self._assigned))
+        log.info("%s: reads partitions %s", self.name, sorted(self._assignment.partitions))
 
     def _on_revoke(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         self._commit(consumer, wait=True)
@@ -242,7 +277,7 @@ class ConsumerThread(Stage):
 
     def _give_up(self, partitions: Sequence[int]) -> None:
         for number in partitions:
-            self._assigned.discard(number)
+            self._assignment.partitions.discard(number)
             self._committed.pop(number, None)
             self._lag.pop(number, None)
         try:
@@ -312,6 +347,11 @@ class ConsumerThread(Stage):
                 "partition.assignment.strategy": "cooperative-sticky",
             }
         return defaults | shared
+
+
+def _is_fatal(error: KafkaError) -> bool:
+    """Whether the client can't go on. As a message it has the code, but not the flag."""
+    return bool(error.fatal() or error.code() == KafkaError._FATAL)  # noqa: SLF001 - public name
 
 
 def _headers(message: Any) -> Sequence[tuple[str, bytes | None]] | None:

@@ -22,7 +22,6 @@ from kfd.daemon.producer import RecordSink
 from kfd.daemon.resume import succeeded
 from kfd.daemon.sending import Failure, Sending
 from kfd.daemon.stage import Stage
-from kfd.paths import escape
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +64,7 @@ class Deliveries(Stage):
         self._leaving: set[Sending] = set()
         self._touched: list[Sending] = []
         self._moved: set[Sending] = set()
+        self._interrupted: list[Sending] = []
         self._records = 0
         self._size = 0
         self._noted_at = 0.0
@@ -123,6 +123,7 @@ class Deliveries(Stage):
             if sending.settled and sending in self._leaving:
                 self._leaving.remove(sending)
                 self._end(sending)
+        self._resume_interrupted()
 
     def _end(self, sending: Sending) -> None:
         failure = sending.failure
@@ -135,17 +136,24 @@ class Deliveries(Stage):
                 ending = succeeded(ending)
             self._unsaved.append((ending, sending))
         else:
-            self._interrupt(sending)
+            self._interrupted.append(sending)
 
-    def _interrupt(self, sending: Sending) -> None:
-        """Keep the acknowledged prefix; the feed takes the transfer up again from the ledger."""
-        if sending.failure is not None and sending.failure.reason:
-            text = f"{escape(sending.row.path)}: {sending.failure.reason}"
-            self._health.report(_scope(sending), "sending", text, "it is tried again by itself")
-        self._moved.discard(sending)
-        progress = [sending.progress(time.time())]
+    def _resume_interrupted(self) -> None:
+        """Keep the acknowledged prefixes; the feed takes the transfers up again from the ledger."""
+        interrupted, self._interrupted = self._interrupted, []
+        if not interrupted:
+            return
+        for sending in interrupted:
+            self._moved.discard(sending)
+            if sending.failure is not None and sending.failure.reason:
+                self._health.report(
+                    _scope(sending), "sending", sending.failure.reason,
+                    "it is tried again every second; look at the brokers and the disk",
+                )  # fmt: skip
+        now = time.time()
+        progress = [sending.progress(now) for sending in interrupted]
         self._ledger.write_patiently(lambda db: outgoing.note_progress(db, progress))
-        self._feed.released([sending], resume=True)
+        self._feed.released(interrupted, resume=True)
 
     def _save(self) -> None:
         """Write endings down, one group at a time, without waiting for the disk."""

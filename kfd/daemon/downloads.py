@@ -8,7 +8,8 @@ import time
 from dataclasses import dataclass
 
 from kfd.config import Config, Download
-from kfd.daemon.consumer import ConsumerThread, Membership
+from kfd.daemon.beginnings import Beginnings
+from kfd.daemon.consumer import Assignment, ConsumerThread, Membership
 from kfd.daemon.context import Context
 from kfd.daemon.destination import Destination
 from kfd.daemon.ledger import Ledger
@@ -20,6 +21,8 @@ from kfd.daemon.settlement import settle
 from kfd.daemon.stage import DeathHandler
 from kfd.errors import ConfigError
 
+DEFAULT_MAX_POLL_MS = 300_000  # librdkafka's
+
 
 @dataclass(slots=True)
 class DownloadRoute:
@@ -28,6 +31,15 @@ class DownloadRoute:
     config: Download
     destination: Destination
     consumers: list[ConsumerThread]
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the threads of one route share."""
+
+    destination: Destination
+    throttle: Throttle
+    beginnings: Beginnings
 
 
 class Downloads:
@@ -44,10 +56,9 @@ class Downloads:
         for (name, route), threads in zip(config.downloads.items(), shares, strict=True):
             destination = _destination(config, route, context.ledger)
             context.topics.want_to_read(route.topic, name, 2 * route.incomplete_timeout)
-            throttle = Throttle()
+            shared = Shared(destination, Throttle(), Beginnings(name, context.ledger))
             consumers = [
-                _consumer(route, number, destination, throttle, context)
-                for number in range(1, threads + 1)
+                _consumer(route, number, shared, context) for number in range(1, threads + 1)
             ]
             consumers[0].check()
             self.routes[name] = DownloadRoute(route, destination, consumers)
@@ -65,10 +76,10 @@ class Downloads:
         """Let every consumer publish what is complete, commit and leave, by ``deadline``."""
         for consumer in self.consumers():
             consumer.stop()
-        for consumer in self.consumers():
-            consumer.join(deadline - time.monotonic())
         for route in self.routes.values():
-            route.destination.close()
+            ended = [one.join(deadline - time.monotonic()) for one in route.consumers]
+            if all(ended):  # else one still uses the directory's descriptors
+                route.destination.close()
 
 
 def _destination(config: Config, route: Download, ledger: Ledger) -> Destination:
@@ -84,25 +95,26 @@ def _destination(config: Config, route: Download, ledger: Ledger) -> Destination
     return destination
 
 
-def _consumer(
-    route: Download, number: int, destination: Destination, throttle: Throttle, context: Context
-) -> ConsumerThread:
+def _consumer(route: Download, number: int, shared: Shared, context: Context) -> ConsumerThread:
     """One thread of a route, with all that is its own."""
     ledger = context.ledger
+    destination = shared.destination
     partials = Partials(destination)
     rules = Rules(route.name, route.file_mode, destination.group)
     naming = Naming(route.name, route.layout, ledger)
-    assigned: set[int] = set()
-    publisher = Publisher(rules, naming, destination, partials, ledger, assigned)
+    max_poll_ms = int(context.properties.get("max.poll.interval.ms", DEFAULT_MAX_POLL_MS))
+    assignment = Assignment(max_poll_ms / 1000)
+    publisher = Publisher(rules, naming, destination, partials, ledger, assignment)
     receiver = Receiver(
-        route.name, route.topic, route.max_size, ledger, partials, publisher, throttle
+        route.name, route.topic, route.max_size, ledger, partials, publisher, shared.throttle
     )
     member = f"{ledger.origin}-{ledger.instance.hex()[:8]}-{route.name}-{number}"
     return ConsumerThread(
         f"consumer-{route.name}-{number}",
         Membership(route.name, route.topic, route.group, member, route.start),
         receiver,
-        assigned,
+        assignment,
+        shared.beginnings,
         context,
     )
 
@@ -112,7 +124,7 @@ def _clear(destination: Destination) -> None:
     try:
         destination.clear()
     except OSError as error:
-        raise DiskError(error) from error
+        raise DiskError(error, destination.directory) from error
 
 
 def _shares(threads: int, routes: int) -> list[int]:

@@ -166,8 +166,6 @@ class Feed(Stage):
             self._changed.notify_all()
 
     def run(self) -> None:
-        for route, topic in outgoing.destinations(self._ledger.reader()):
-            self.add_lane(route, topic)
         while not self.stopping.is_set():
             self._due.clear()
             self._fill_all()
@@ -205,7 +203,6 @@ class Feed(Stage):
             with self._changed:
                 self._resume_at = min(self._resume_at, time.monotonic() + RESCAN_SECONDS)
         for row in self._resumption.resumable(rows):
-            self.add_lane(row.route, row.topic)
             with self._changed:
                 topic = self._topics.sendable(row.topic)
                 if topic is not None and row.partition is not None:

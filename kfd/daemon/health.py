@@ -39,6 +39,11 @@ class Health:
         if old is not None:
             log.info("%s: recovered from: %s", scope, old.text)
 
+    def has(self, *keys: str) -> bool:
+        """Whether there is a problem that was reported under one of these keys."""
+        with self._lock:
+            return any(key in keys for _, key in self._problems)
+
     def problems(self) -> list[Problem]:
         with self._lock:
             return sorted(self._problems.values(), key=lambda problem: problem.since)

@@ -42,6 +42,12 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
+def bug(log: logging.Logger, doing: str, error: BaseException) -> None:
+    """Log an error that nobody expected, with what a report of it needs, and no traceback."""
+    log.error("%s: %s: %s", doing, type(error).__name__, error)
+    log.error("this is a bug in kfd, at %s", where(error))
+
+
 def where(error: BaseException) -> str:
     """The places that an unexpected error went through, innermost first, for a bug report."""
     frames = traceback.extract_tb(error.__traceback__)

@@ -158,7 +158,7 @@ class Methods:
         deadline = None if timeout is None else time.monotonic() + timeout
         self._operations.begin_drain()
         shown = None
-        for _ in self._changes():
+        for _ in self._changes(least=REPORT_INTERVAL / 2):  # it counts the whole backlog
             left = self._operations.drain_progress()
             if not left.transfers or (deadline is not None and time.monotonic() >= deadline):
                 return
@@ -167,7 +167,9 @@ class Methods:
                 reply = control.QuitReply(left.transfers, left.size, stopping=False)
                 yield _reply(reply, continues=True)
 
-    def _changes(self, caller: Caller | None = None) -> Iterator[None]:
+    def _changes(
+        self, caller: Caller | None = None, least: float = _LEAST_INTERVAL
+    ) -> Iterator[None]:
         """Now, and then after each change but at least every :data:`REPORT_INTERVAL`.
 
         Ends when the caller is gone, and when the daemon stops.
@@ -175,7 +177,7 @@ class Methods:
         seen = self._operations.wait_for_change(0, 0.0)
         while not (self._stopping.is_set() or (caller is not None and caller.gone())):
             yield
-            self._stopping.wait(_LEAST_INTERVAL)
+            self._stopping.wait(least)
             seen = self._operations.wait_for_change(seen, REPORT_INTERVAL)
 
 

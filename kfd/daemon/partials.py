@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import OrderedDict
+from pathlib import Path
 
 from kfd.daemon.destination import Destination, PartKey
 from kfd.errors import KfdError
@@ -20,9 +21,9 @@ class DiskError(KfdError):
 
     retry = True
 
-    def __init__(self, error: OSError) -> None:
+    def __init__(self, error: OSError, directory: Path) -> None:
         super().__init__(
-            f"cannot write: {error.strerror}",
+            f"cannot write in {directory}: {error.strerror}",
             fix="free space, or mend the file system; receiving goes on by itself",
         )
 
@@ -47,7 +48,7 @@ class Partials:
                 offset += written
                 view = view[written:]
         except OSError as error:
-            raise DiskError(error) from error
+            raise DiskError(error, self._destination.directory) from error
 
     def descriptor(self, key: PartKey) -> int:
         """An open descriptor of a partial; it stays this object's."""
@@ -71,7 +72,7 @@ class Partials:
         try:
             self._destination.remove_part(key)
         except OSError as error:
-            raise DiskError(error) from error
+            raise DiskError(error, self._destination.directory) from error
 
     def _create(self, key: PartKey) -> int:
         self.forget(key)

@@ -30,9 +30,11 @@ _PERMANENT = {
     KafkaError.MSG_SIZE_TOO_LARGE: "lower chunk_size, or raise max.message.bytes on the topic",
     KafkaError.RECORD_LIST_TOO_LARGE: "lower chunk_size, or raise max.message.bytes on the topic",
     KafkaError.INVALID_RECORD: "look at the broker's log: it refuses the record as it is",
-    KafkaError.INVALID_CONFIG: "mend the topic's configuration",
+    KafkaError.INVALID_CONFIG: "look at the broker's log: it finds the topic's settings invalid",
 }
+FIT_SECONDS = 5.0
 REPLACE_SECONDS = 2.0  # before a producer that failed for good is replaced
+_PURGED = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)  # noqa: SLF001 - public names
 _BATCH_SIZE = 1_000_000  # bytes; librdkafka's default
 _ABORT_MARGIN = 1024  # records that librdkafka's queue takes beyond the budget: aborts
 
@@ -43,6 +45,8 @@ Report = Callable[[Sending, Failure | None, int | None, int], None]
 def classify(error: KafkaError) -> Failure:
     """What a delivery error means for its transfer: its end, or a later resume."""
     fix = _PERMANENT.get(error.code())
+    if error.code() in _PURGED:
+        return INTERRUPTED
     if fix is None:
         return Failure(reason=f"Kafka does not take it now: {describe(error)}")
     return Failure("failed", f"Kafka refuses it: {describe(error)}", fix)
@@ -80,6 +84,9 @@ class RecordSink:
         self._health = health
         self._on_trouble = on_trouble
         self._replace_at: float | None = None  # monotonic; None: the producer is well
+        self._batch_size = int(properties.get("batch.size", _BATCH_SIZE))  # bytes
+        self._fitted = threading.Event()  # unset: a smaller batch size waits to be used
+        self._fitted.set()
         self._retired: list[Producer] = []  # until their last report is in
         self._lock = threading.Lock()  # guards _producer: none is produced to once it is retired
         self._properties: dict[str, Any] = client_properties(properties, self._on_error) | {
@@ -95,11 +102,15 @@ class RecordSink:
         self._producer = self._connect()
 
     def fit(self, topic: Topic) -> None:
-        """Make batches that ``topic`` takes: its limit is on a whole batch. The topic watch."""
-        batch_size = int(self._properties.get("batch.size", _BATCH_SIZE))
-        if topic.max_record is not None and topic.max_record < batch_size:
-            self._properties["batch.size"] = str(topic.max_record)
-            self._replace()
+        """Make batches that ``topic`` takes: its limit is on a whole batch.
+
+        Called by the topic watch before the topic is used; waits for the deliveries thread, which
+        replaces the producer.
+        """
+        if topic.max_record is not None and topic.max_record < self._batch_size:
+            self._fitted.clear()
+            self._batch_size = topic.max_record
+            self._fitted.wait(FIT_SECONDS)
 
     def produce(self, sending: Sending, header: bytes, value: bytes, on_delivery: Report) -> None:
         """Hand over one record; ``on_delivery`` hears its fate. The value is copied.
@@ -132,6 +143,9 @@ class RecordSink:
 
     def poll(self, timeout: float) -> None:
         """Serve delivery reports, waiting up to ``timeout`` seconds for the first."""
+        if not self._fitted.is_set():
+            self._replace()
+            self._fitted.set()
         for retired in self._retired.copy():
             _serve_quietly(retired)
             if len(retired) == 0:
@@ -166,9 +180,9 @@ class RecordSink:
 
     def _connect(self) -> Producer:
         try:
-            return Producer(self._properties)
+            return Producer(self._properties | {"batch.size": str(self._batch_size)})
         except (KafkaException, TypeError, ValueError) as error:
-            raise refused_properties(error) from error
+            raise refused_properties(error, self._properties) from error
 
     def _replace(self) -> None:
         """A new producer; what the old one holds is reported as not delivered, and resumed.
@@ -230,6 +244,8 @@ class ProducerThread(Stage):
     def _send(self, sending: Sending, max_records: int) -> tuple[int, int]:
         """Produce the next chunks of one file; records and bytes handed over."""
         records = size = 0
+        if sending.behind and not sending.catch_up(max(1, max_records)):
+            return records, size  # it goes on in its next turn, or has failed
         while records < max_records and not sending.read_to_end and sending.failure is None:
             record = sending.read()
             if record is None:

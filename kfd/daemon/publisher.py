@@ -95,7 +95,7 @@ class Publisher:
                 with self._destination.directories() as directories:
                     over += self._publish_group(group, directories)
             except OSError as error:
-                raise DiskError(error) from error
+                raise DiskError(error, self._destination.directory) from error
         return over
 
     def recover(self, partitions: Container[int]) -> None:

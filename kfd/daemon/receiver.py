@@ -116,21 +116,21 @@ class Receiver:
         self._throttle = throttle
         self._bad = BadRecords(topic)
         self._partitions: dict[int, Partition] = {}
-        self._unsettled = False  # a disk failed; intents may wait for it
+        self._unsettled: set[int] = set()  # partitions of which intents may be left
+        self._counted: dict[int, int] = {}  # offset below which bad records were counted
 
     def take(self, partition: int, topic_id: str, offset: int) -> None:
         """Begin to read a partition at ``offset``; nothing of it is known."""
         assembler = Assembler(self._topic, self._max_size)
         self._partitions[partition] = Partition(topic_id, assembler, offset)
+        self._unsettled.add(partition)  # who had it before may have left intents
 
     def drop(self, partitions: Iterable[int]) -> None:
         """Give partitions up: their partials go, whoever reads them next reads them again.
 
         Raises :class:`DiskError`; what is left is still held then.
         """
-        if self._unsettled:  # first: a partial's name may hold what an exchange brought out
-            self._publisher.recover(self._partitions.keys())
-            self._unsettled = False
+        self._settle()  # first: a partial's name may hold what an exchange brought out
         for number in partitions:
             partition = self._partitions.get(number)
             if partition is not None:
@@ -149,9 +149,10 @@ class Receiver:
         Raises :class:`DiskError`; then :meth:`start_over` is next.
         """
         try:
+            self._settle()
             self._receive(records)
         except DiskError:
-            self._unsettled = True
+            self._unsettled.update(self._partitions)
             raise
 
     def start_over(self) -> dict[int, int]:
@@ -187,6 +188,12 @@ class Receiver:
             for transfer in partition.assembler.open_transfers()
         ]
 
+    def _settle(self) -> None:
+        """Bring to their end what was to be renamed, before anything of it is read again."""
+        if self._unsettled:
+            self._publisher.recover(self._unsettled)
+            self._unsettled.clear()
+
     def _receive(self, records: Sequence[Record]) -> None:
         batch = Batch()
         decoded = self._decode(records)
@@ -196,6 +203,7 @@ class Receiver:
                 self._accept(record, header, known[record.partition], batch)
             # only now: had it failed, its partition would go on before this record
             self._partitions[record.partition].position = record.offset + 1
+            self._counted[record.partition] = record.offset + 1
         self._close(self._publisher.publish(batch.complete))
         self._close(self._publisher.reject(batch.failed))
         self._save_bad()
@@ -263,6 +271,8 @@ class Receiver:
             self._partitions[one.partition].assembler.close(one.transfer.tid)
 
     def _count(self, reason: Reason, record: Record, detail: str = "") -> None:
+        if record.offset < self._counted.get(record.partition, 0):
+            return  # read again after a failing disk
         self._bad.add(reason, record)
         if self._throttle.passes(reason):
             level = logging.DEBUG if reason is Reason.DUPLICATE else logging.WARNING

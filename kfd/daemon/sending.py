@@ -25,14 +25,17 @@ class Failure:
     state: str = ""  # empty: only interrupted, the transfer goes on later
     reason: str = ""
     fix: str = ""
-    look_again: bool = False
+    look_again: bool = False  # the file changed or went: what settles there is new
+    forget: bool = False  # a later scan may offer this version again
 
 
 INTERRUPTED = Failure()
 CHANGED = Failure(
-    "cancelled", "the file changed while it was being read; it is sent when it settles", "", True
+    "cancelled",
+    "the file changed while it was being read; it is sent when it settles",
+    look_again=True,
 )
-GONE = Failure("failed", "the file is no longer there", "", True)
+GONE = Failure("failed", "the file is no longer there", look_again=True)
 
 
 class Sending:
@@ -44,6 +47,7 @@ class Sending:
 
     __slots__ = (
         "_fd",
+        "_hashed",
         "_hasher",
         "acked",
         "begin",
@@ -89,6 +93,12 @@ class Sending:
         self.failure: Failure | None = None
         self._fd = -1
         self._hasher = blake3()
+        self._hashed = 0  # chunks
+
+    @property
+    def behind(self) -> bool:
+        """Whether the digest lacks chunks that needn't be sent again."""
+        return self._hashed < self.next_index and not self.read_to_end
 
     @property
     def read_to_end(self) -> bool:
@@ -130,6 +140,17 @@ class Sending:
             self.fail(_os_failure(error))
             return None
 
+    def catch_up(self, chunks: int) -> bool:
+        """Read again some chunks of the acknowledged prefix: the digest is of the whole file.
+
+        True when that is done; a large one takes several turns.
+        """
+        try:
+            return (self._fd >= 0 or self._open()) and self._hash_prefix(chunks)
+        except OSError as error:
+            self.fail(_os_failure(error))
+            return False
+
     def fail(self, failure: Failure) -> None:
         """Note why sending can't go on; the first reason stays."""
         if self.failure is None:
@@ -146,6 +167,7 @@ class Sending:
         return Ending(
             *(self.row, state, self.acked, self.first_offset),
             *(failure.reason, failure.fix, failure.look_again),
+            forget=failure.forget or failure.look_again,
         )
 
     def progress(self, now: float) -> Progress:
@@ -159,13 +181,17 @@ class Sending:
         if not self._unchanged():
             self.fail(CHANGED)
             return False
+        return True
+
+    def _hash_prefix(self, chunks: int) -> bool:
         size = self.begin.chunk_size
-        for index in range(self.next_index):  # resumed: the digest is of the whole file
+        for index in range(self._hashed, min(self._hashed + chunks, self.next_index)):
             chunk = self._read_exactly(size, index * size)
             if chunk is None:
                 return False
             self._hasher.update(chunk)
-        return True
+            self._hashed = index + 1
+        return self._hashed == self.next_index
 
     def _read_chunk(self) -> tuple[bytes, bytes] | None:
         index, begin = self.next_index, self.begin
@@ -184,7 +210,7 @@ class Sending:
             begin if index == 0 else None,
             End(begin.size, begin.chunks, self._hasher.digest()) if last else None,
         )
-        self.next_index = index + 1
+        self.next_index = self._hashed = index + 1
         return encode_header(header), chunk
 
     def _read_exactly(self, size: int, offset: int) -> bytes | None:
@@ -216,5 +242,10 @@ def _os_failure(error: OSError) -> Failure:
     if error.errno in (errno.ELOOP, errno.ENXIO):  # a symlink or a socket has its place
         return CHANGED
     if error.errno in (errno.EACCES, errno.EPERM):
-        return Failure("failed", f"the daemon may not read it: {error.strerror}", "chmod or chown")
+        return Failure(
+            "failed",
+            f"kfd may not read it: {error.strerror}",
+            "give kfd's user read permission on it; the hourly scan tries again",
+            forget=True,
+        )
     return Failure(reason=f"it can't be read now: {error.strerror}")

@@ -39,7 +39,7 @@ def settle(
                     (published if done else void).append(intent)
             directories.sync()
     except OSError as error:
-        raise DiskError(error) from error
+        raise DiskError(error, destination.directory) from error
     if published or void:
         ledger.write_patiently(lambda db: incoming.settle(db, route, published, void))
         log.info(

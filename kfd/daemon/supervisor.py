@@ -27,11 +27,12 @@ from kfd.daemon.housekeeping import Housekeeper
 from kfd.daemon.ledger import Ledger
 from kfd.daemon.notify import Notifier, watchdog_interval
 from kfd.daemon.rates import Rates
+from kfd.daemon.roots import check_apart
 from kfd.daemon.server import ControlServer
 from kfd.daemon.stage import Stage
 from kfd.daemon.topics import TopicWatch
 from kfd.daemon.uploads import Uploads
-from kfd.errors import ConfigError, ExitCode, KfdError
+from kfd.errors import ExitCode, KfdError
 from kfd.kafka import ClusterView, RefusedPropertyError
 from kfd.wire import is_origin
 
@@ -67,8 +68,7 @@ class Supervisor:
             self._start()
         except RefusedPropertyError as error:
             self._stop()
-            where = self._config.where("kafka", error.name)
-            raise ConfigError(error.what, where=where, fix=error.fix) from error
+            raise error.placed(self._config.where("kafka", error.name)) from error
         except BaseException:
             self._stop()
             raise
@@ -93,6 +93,7 @@ class Supervisor:
         topics = TopicWatch(cluster, health, create=config.create_topics)
         context = Context(properties, ledger, cluster, topics, health, Rates())
         uploads = Uploads(config, context, FLUSH_SECONDS)
+        check_apart(config)
         downloads = Downloads(config, context)
         answers = Answers(context, uploads, downloads, self._state_directory, self._request_stop)
         server = ControlServer(self._socket_path, config.control_group, answers, kfd.__version__)
@@ -100,6 +101,7 @@ class Supervisor:
         housekeeper = Housekeeper(context, uploads, downloads, config.history)
         for stage in (server, topics, housekeeper):
             self._own(stage)
+        self._stages.remove(housekeeper)  # it looks at files, and hangs with a share
         self._endings += [downloads.stop, uploads.stop]
         self._stages += [*uploads.stages(), *downloads.consumers()]
         downloads.start(self._on_death)
@@ -140,7 +142,7 @@ class Supervisor:
         hung = [
             one.name for one in self._stages if now - one.last_beat > HUNG_SECONDS and one.alive
         ]
-        if hung and not self._health.problems():
+        if hung and not self._health.has("disk", "write", "endings"):
             log.error("no sign of life from: %s", ", ".join(hung))
             return False
         return True
@@ -169,9 +171,10 @@ class Supervisor:
 
     def _on_death(self, stage: Stage, error: BaseException) -> None:
         """A stage died: so does the daemon, with the reason, and systemd starts it again."""
-        log.error("%s died: %s: %s", stage.name, type(error).__name__, error)
-        if not isinstance(error, KfdError):
-            log.error("this is a bug in kfd, at %s", journal.where(error))
+        if isinstance(error, KfdError):
+            log.error("%s ended: %s", stage.name, error)
+        else:
+            journal.bug(log, f"{stage.name} died", error)
         if self._death is None:
             self._death = (stage, error)
         self._wake.set()

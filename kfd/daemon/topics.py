@@ -15,7 +15,13 @@ from dataclasses import dataclass, field, replace
 from kfd.daemon.health import Health
 from kfd.daemon.stage import Stage
 from kfd.errors import KfdError
-from kfd.kafka import RECORD_OVERHEAD, BrokerAwayError, ClusterView, Topic
+from kfd.kafka import (
+    RECORD_OVERHEAD,
+    BrokerAwayError,
+    ClusterView,
+    Topic,
+    TopicRefusedError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +145,8 @@ class TopicWatch(Stage):
         with self._lock:
             wanted = {name: one.copy() for name, one in self._wanted.items()}
         try:
-            self.brokers_known = self.brokers_up = self._cluster.brokers()
+            self.brokers_up = self._cluster.brokers()
+            self.brokers_known = max(self.brokers_known, self.brokers_up)
             found = self._look_at_topics(wanted)
         except BrokerAwayError as error:
             self.brokers_up = 0
@@ -164,18 +171,22 @@ class TopicWatch(Stage):
         )
 
     def _look_at_topics(self, wanted: dict[str, Wanted]) -> dict[str, Topic | None]:
-        found = self._cluster.topics(wanted) if wanted else {}
-        for name in [name for name, topic in found.items() if topic is None]:
-            if self._create:
-                self._make(name, wanted[name])
-            else:
-                self._report(
-                    name, wanted[name], f"topic {name} does not exist", _create_command(name)
-                )
-        for name, topic in found.items():
-            if topic is not None:
-                found[name] = self._with_limits(topic)
+        answers = self._cluster.topics(wanted) if wanted else {}
+        found: dict[str, Topic | None] = {}
+        for name, answer in answers.items():
+            found[name] = self._with_limits(answer) if isinstance(answer, Topic) else None
+            if isinstance(answer, TopicRefusedError):
+                self._report(name, wanted[name], str(answer), answer.fix)
+            elif answer is None:
+                self._miss(name, wanted[name])
         return found
+
+    def _miss(self, name: str, wanted: Wanted) -> None:
+        """A topic doesn't exist: make it, or say so."""
+        if self._create:
+            self._make(name, wanted)
+        else:
+            self._report(name, wanted, f"topic {name} does not exist", _create_command(name))
 
     def _with_limits(self, topic: Topic) -> Topic:
         """Limits are asked for now and then, and whenever something isn't as it should be."""
@@ -211,6 +222,7 @@ class TopicWatch(Stage):
             seen = None if topic is None else _judge(topic, wanted[name])
             if seen is not None:
                 self._prepare(seen, wanted[name])
+                _warn_of_retention(seen.topic, wanted[name], self._seen.get(name))
             with self._lock:
                 changed |= _differs(self._seen.get(name), seen)
                 if seen is None:
@@ -237,7 +249,6 @@ class TopicWatch(Stage):
                     self._health.clear(route, f"topic {seen.topic.name}")
                 else:
                     self._health.report(route, f"topic {seen.topic.name}", str(fault), fault.fix)
-        _warn_of_retention(seen.topic, wanted, new=self._looks == 1)
 
     def _report(self, name: str, wanted: Wanted, text: str, fix: str) -> None:
         for route in wanted.routes:
@@ -277,10 +288,13 @@ def _differs(old: Seen | None, new: Seen | None) -> bool:
     return old.topic != new.topic or (old.sending_fault is None) is not (new.sending_fault is None)
 
 
-def _warn_of_retention(topic: Topic, wanted: Wanted, *, new: bool) -> None:
-    if new and topic.retention is not None and topic.retention < wanted.least_retention:
+def _warn_of_retention(topic: Topic, wanted: Wanted, before: Seen | None) -> None:
+    """Once for each topic: how long it keeps records is for its administrator to say."""
+    if before is not None and before.topic.topic_id == topic.topic_id:
+        return
+    if topic.retention is not None and topic.retention < wanted.least_retention:
         log.warning(
             "topic %s keeps records for %d s; at least %d s are wise, or a receiver that was away"
-            " loses files",
+            " loses files (fix: raise its retention.ms)",
             *(topic.name, topic.retention, wanted.least_retention),
         )

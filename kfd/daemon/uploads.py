@@ -24,6 +24,9 @@ from kfd.selection import Selection
 log = logging.getLogger(__name__)
 
 
+WATCHER_STOP_SECONDS = 2.0  # one that hangs on a dead share must not use up the others' time
+
+
 class Uploads:
     """Owns the watchers, the feed, the producer pool and the deliveries stage."""
 
@@ -71,18 +74,19 @@ class Uploads:
             for name, route in config.uploads.items()
         }
         for name, route in config.uploads.items():
-            topics.want_to_send(route.topic, name, config.chunk_size)
-            self._feed.add_lane(name, route.topic, route.rate_limit)
+            self._open_lane(name, route.topic, route.rate_limit)
+        for name, topic in outgoing.destinations(ledger.reader()):
+            self._open_lane(name, topic)  # sent without a route, or by one that is gone
         topics.call_before_sending(self._sink.fit)
         topics.call_on_change(self._feed.topics_changed)
 
     def stages(self) -> list[Stage]:
-        """The stages that must never hang. (A watcher hangs with the share that it watches.)"""
-        return [self._deliveries, self._feed, *self._producers]
+        """The stages that must never hang. (Others hang with a share that they read.)"""
+        return [self._deliveries, self._feed]
 
     def start(self, on_death: DeathHandler) -> None:
         """Start every stage, watchers last."""
-        for stage in (*self.stages(), *self.watchers.values()):
+        for stage in (*self.stages(), *self._producers, *self.watchers.values()):
             stage.start(on_death)
 
     def wait_until_watching(self, timeout: float) -> None:
@@ -99,13 +103,13 @@ class Uploads:
     def stop(self, deadline: float) -> None:
         """End every stage in the order of the data's way, by ``deadline`` (monotonic)."""
         self.stop_watching()
+        patience = time.monotonic() + WATCHER_STOP_SECONDS
         for watcher in self.watchers.values():
-            watcher.join(deadline - time.monotonic())
-        self._feed.stop()
-        self._feed.join(deadline - time.monotonic())
+            watcher.join(min(patience, deadline) - time.monotonic())
+        for stage in (*self._producers, self._feed):
+            stage.stop()
         self.budget.close()
-        for producer in self._producers:
-            producer.stop()
+        self._feed.join(deadline - time.monotonic())
         for producer in self._producers:
             producer.join(deadline - time.monotonic())
         self._deliveries.stop()
@@ -125,9 +129,7 @@ class Uploads:
 
         Raises :class:`LedgerError`.
         """
-        if not route:
-            self._topics.want_to_send(topic, topic, self._chunk_size)
-            self._feed.add_lane(route, topic)
+        self._open_lane(route, topic)
         offer = Offer(route, topic, versions, self._chunk_size, meta, uid, again)
         accepted = self._ledger.write(lambda db: outgoing.accept(db, offer))
         self._feed.accepted(route, topic)
@@ -148,6 +150,10 @@ class Uploads:
         """Those of ``versions`` that the ledger doesn't know as they are."""
         topic = self.routes[route].topic
         return outgoing.unknown(self._ledger.reader(), route, topic, versions)
+
+    def _open_lane(self, route: str, topic: str, rate: float | None = None) -> None:
+        self._topics.want_to_send(topic, route or topic, self._chunk_size)
+        self._feed.add_lane(route, topic, rate)
 
     def _watcher(self, route: Upload, health: Health) -> Watcher:
         return Watcher(

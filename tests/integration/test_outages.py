@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from confluent_kafka import Consumer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.broker import Broker
@@ -131,6 +132,61 @@ def test_topic_that_others_must_make(make_host: MakeHost, bootstrap: str, missin
     admin.create_topics([NewTopic(missing, num_partitions=3)])[missing].result(30)
     recovered(host)
     host.receives_all()
+
+
+def test_what_waits_for_a_topic_without_a_route_is_sent_after_a_restart(
+    make_host: MakeHost, bootstrap: str, missing: str
+) -> None:
+    host = make_host(create_topics=False)
+    host.start()
+    elsewhere = host.up.parent / "elsewhere.trc"
+    elsewhere.write_bytes(b"waits for its topic")
+    done = host.ctl("send", "--topic", missing, "--until", "queued", elsewhere)
+    assert done.returncode == 0, done.stderr
+    assert host.terminate() == 0
+    host.start()
+    (row,) = [one for one in host.status()["uploads"] if one["topic"] == missing]
+    assert (row["route"], row["queued"]) == ("", 1)
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin.create_topics([NewTopic(missing, num_partitions=3)])[missing].result(30)
+    assert host.ctl("quit").returncode == 0  # drains
+    (sent,) = complete(transfers_on(bootstrap, missing).values())
+    assert sent.content == b"waits for its topic"
+
+
+def test_member_that_is_fenced_off_is_shown_and_comes_back(
+    make_host: MakeHost, bootstrap: str, topic: str
+) -> None:
+    """Another client takes its place in the group: a fatal error for Kafka's client."""
+    host = make_host(pools={"consumer_threads": 1})
+    host.start()
+    host.put("before", b"read")
+    host.receives_all()
+    group = f"{topic}-readers"
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    (member,) = admin.describe_consumer_groups([group])[group].result(30).members
+    rival = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": group,
+            "group.instance.id": member.group_instance_id,
+            "partition.assignment.strategy": "cooperative-sticky",
+        }
+    )
+    rival.subscribe([topic])
+    try:
+        eventually(lambda: rival.poll(0.2) is not None or "reading" in problems(host), 60)
+        eventually(lambda: "reading" in problems(host), 60)
+    finally:
+        rival.close()
+    host.put("after", b"read as well")
+    host.receives_all()
+    recovered(host)
+
+
+def problems(host: Host) -> str:
+    """The texts of all problems that are shown."""
+    return " ".join(problem["text"] for problem in host.status()["problems"])
 
 
 def test_compacted_topic_is_refused(make_host: MakeHost, make_topic: Callable[..., str]) -> None:

@@ -185,3 +185,21 @@ def test_configuration_without_routes_is_valid(tmp_path: Path) -> None:
         assert "there is no upload route" in refused.stderr
         assert daemon.ctl("quit").returncode == 0
         assert daemon.wait() == 0
+
+
+@pytest.mark.parametrize("kind", ["upload in download", "download in upload"])
+def test_directories_nested_by_a_link_are_refused(tmp_path: Path, kind: str) -> None:
+    """A daemon that watches what it publishes would feed itself."""
+    inner, outer = tmp_path / "outer" / "inner", tmp_path / "outer"
+    inner.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(inner)
+    up, down = (tmp_path / "link", outer) if kind == "upload in download" else (
+        outer, tmp_path / "link",
+    )  # fmt: skip
+    text = (
+        f"uploads:\n  out: {{directory: {up}, topic: t}}\n"
+        f"downloads:\n  in: {{directory: {down}, topic: t}}\n"
+    )
+    first, fix = refuses(tmp_path / "home", text, CONFIGURATION)
+    assert "lies in" in first
+    assert fix.startswith("fix: give each route a directory of its own")

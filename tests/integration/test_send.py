@@ -181,6 +181,13 @@ def test_to_a_topic_without_a_route(
     assert (sent.begin["path"], sent.content) == (b"deep/run.trc", elsewhere.read_bytes())
 
 
+def test_refused_topic_stops_no_other(host: Host, elsewhere: Path) -> None:
+    """Its name is one that brokers refuse to look at."""
+    done = host.ctl("send", "--topic", "not a topic", "--until", "queued", elsewhere)
+    assert done.returncode in (0, 1)
+    assert host.ctl("send", "--again", "--route", "out", elsewhere).returncode == 0
+
+
 @pytest.mark.parametrize("name", ["../escaped", "/absolute", "a/../b", ".kfd/owner", "n" * 256])
 def test_name_that_receivers_would_refuse_is_refused_here(
     host: Host, elsewhere: Path, name: str

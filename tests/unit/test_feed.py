@@ -417,6 +417,7 @@ def test_interrupted_transfer_waits_for_the_brokers(ledger: Ledger) -> None:
     interrupted(ledger, large(1, 5), acked=2)
     one = Feeding(ledger, 3)
     one.cluster.away = True
+    one.feed.add_lane("lab", "t")
     one.show(TOPIC)
     with running(one.feed):
         eventually(lambda: one.cluster.asked)
@@ -443,6 +444,7 @@ def test_what_cannot_go_on_starts_over(
     ledger.write(lambda db: outgoing.note_progress(db, old))
     one = Feeding(ledger, 3)
     one.cluster.lows = {("t", row.partition or 0): low}
+    one.feed.add_lane("lab", "t")
     one.show(topic)
     with running(one.feed):
         (sending,) = one.take().sendings
@@ -513,17 +515,6 @@ def test_end_during_a_look_is_not_taken_for_an_interruption(
         eventually(lambda: not waiting)
         assert one.idle()
         assert one.row(tid)[0] == "in_kafka"
-
-
-def test_lane_of_an_earlier_life_is_made_again(ledger: Ledger) -> None:
-    """A send to a topic without a route, and a route that isn't configured any more."""
-    one = Feeding(ledger, 3)
-    one.accept(small(1), route="", topic="t")
-    one.accept(small(2), route="gone", topic="t")
-    one.show(TOPIC)
-    with running(one.feed):
-        found = {*paths(one.take()), *paths(one.take())}
-        assert found == {b"small/1", b"small/2"}
 
 
 def test_file_that_changes_while_it_is_to_settle_waits_on(ledger: Ledger, tmp_path: Path) -> None:

@@ -620,14 +620,14 @@ def test_what_has_ended_stays_ended(ledger: Ledger) -> None:
     assert row(ledger, tid, "state, reason") == ("in_kafka", "")
 
 
-def test_look_again_forgets_the_version_unless_a_newer_one_is_known(ledger: Ledger) -> None:
+def test_forgetting_forgets_the_version_unless_a_newer_one_is_known(ledger: Ledger) -> None:
     tid = accept_one(ledger, version(size=1))
     claim_all(ledger)
     newer = accept_one(ledger, version(size=2))
-    end(ledger, tid, "cancelled", look_again=True)
+    end(ledger, tid, "cancelled", forget=True)
     assert outgoing.earlier(ledger.reader(), "lab", "t", version(size=2)) == newer
     claim_all(ledger)
-    end(ledger, newer, "cancelled", look_again=True)
+    end(ledger, newer, "cancelled", forget=True)
     assert outgoing.unknown(ledger.reader(), "lab", "t", [version(size=2)]) == [version(size=2)]
 
 
@@ -669,7 +669,7 @@ def test_changed_file_is_queued_with_the_end_of_its_older_version(ledger: Ledger
     tid = accept_one(ledger, version(size=1), meta={"k": "v"}, uid=7)
     claim_all(ledger)
     newer = version(size=2)
-    end(ledger, tid, "cancelled", look_again=True, successor=newer, not_before=1.0)
+    end(ledger, tid, "cancelled", forget=True, successor=newer, not_before=1.0)
     (waiting,) = queued(ledger)
     again = waiting.outgoing
     assert row(ledger, tid, "state, successor") == ("cancelled", again.tid)
@@ -682,7 +682,7 @@ def test_what_has_ended_gets_no_successor(ledger: Ledger) -> None:
     tid = accept_one(ledger, version(size=1))
     claim_all(ledger)
     end(ledger, tid)
-    end(ledger, tid, "cancelled", look_again=True, successor=version(size=2))
+    end(ledger, tid, "cancelled", forget=True, successor=version(size=2))
     assert queued(ledger) == []
     assert outgoing.earlier(ledger.reader(), "lab", "t", version(size=1)) == tid
 
@@ -1057,7 +1057,7 @@ class Counting(RuleBasedStateMachine):
         size = data.draw(st.none() | self.sizes)
         endings = [
             Ending(
-                one, state, 1, look_again=again,
+                one, state, 1, forget=again,
                 successor=None if size is None else version(one.path, size=size),
             )
             for one in chosen

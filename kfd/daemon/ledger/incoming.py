@@ -109,6 +109,19 @@ def latest(
     return Published(*row) if row else None
 
 
+def begin_to_read(writer: Connection, route: str, topic_id: str) -> None:
+    """Note that a route reads a topic."""
+    writer.execute("INSERT OR IGNORE INTO reading VALUES (?, ?)", (route, topic_id))
+
+
+def has_read(reader: Connection, route: str, topic_id: str) -> bool:
+    """Whether a route has begun to read a topic before."""
+    row = reader.execute(
+        "SELECT 1 FROM reading WHERE route = ? AND topic_id = ?", (route, topic_id)
+    ).fetchone()
+    return row is not None
+
+
 _INSERT = (
     "INSERT INTO incoming (route, topic, topic_id, tid, partition, first_offset, origin, path,"
     " generation, size, mtime_ns, digest, meta, state, name, device, inode, reason, ended_at)"

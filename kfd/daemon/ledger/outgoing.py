@@ -358,7 +358,8 @@ class Ending:
     first_offset: int | None = None
     reason: str = ""
     fix: str = ""
-    look_again: bool = False  # the file itself changed or went: whatever settles there is new
+    look_again: bool = False  # the file itself changed or went: a watcher is to look at it
+    forget: bool = False  # this version isn't known as sent any longer
     successor: FileVersion | None = None  # to be queued in its place, once it has settled
     not_before: float = 0.0  # epoch seconds, for the successor
 
@@ -377,7 +378,7 @@ def end(writer: Connection, endings: Sequence[Ending]) -> None:
         now,
     )
     for one in ended:
-        if one.look_again:
+        if one.forget:
             writer.execute(
                 "DELETE FROM known_file WHERE route = ? AND topic = ? AND path = ? AND tid = ?",
                 (one.row.route, one.row.topic, one.row.path, one.row.tid),

@@ -116,6 +116,12 @@ CREATE TABLE incoming_path (              -- the newest published version; never
     PRIMARY KEY (route, topic_id, origin, path)
 ) WITHOUT ROWID;
 
+CREATE TABLE reading (                    -- topics that a route has begun to read
+    route    TEXT NOT NULL,
+    topic_id TEXT NOT NULL,
+    PRIMARY KEY (route, topic_id)
+) WITHOUT ROWID;
+
 CREATE TABLE bad_record (
     route     TEXT NOT NULL,
     reason    TEXT NOT NULL,
