@@ -66,7 +66,8 @@ class Membership:
 
 
 class ConsumerThread(Stage):
-    """One of a route's pool, named ``consumer-ROUTE-N``. All but :meth:`lag` in its own thread."""
+    """One of a route's pool, named ``consumer-ROUTE-N``. All but :meth:`check` and
+    :meth:`lag` in its own thread."""
 
     def __init__(
         self,
@@ -337,7 +338,12 @@ class ConsumerThread(Stage):
             "auto.offset.reset": "error",
             "on_commit": self._on_commit,
         }
-        defaults = {"queued.max.messages.kbytes": "4096", "fetch.max.bytes": str(4 << 20)}
+        defaults = {
+            "queued.max.messages.kbytes": "4096",
+            "fetch.max.bytes": str(4 << 20),
+            # with so short a queue, the default of a second would leave the thread idle
+            "fetch.queue.backoff.ms": "10",
+        }
         if self._properties.get("group.protocol") != "consumer":
             # there static membership is fatal after a kill; here it brings partitions back at once
             defaults |= {

@@ -145,10 +145,13 @@ class Destination:
 
     def create_part(self, key: PartKey) -> int:
         """A new, empty partial (0600); an old one of the same transfer is void."""
-        # never truncated: an old one may be a second link of a file that was published
-        self.remove_part(key)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        return os.open(key.name, flags, 0o600, dir_fd=self.private)
+        try:
+            return os.open(key.name, flags, 0o600, dir_fd=self.private)
+        except FileExistsError:
+            # never truncated: an old one may be a second link of a file that was published
+            self.remove_part(key)
+            return os.open(key.name, flags, 0o600, dir_fd=self.private)
 
     def open_part(self, key: PartKey) -> int:
         """A partial that is there, to write on."""

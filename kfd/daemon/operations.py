@@ -1,6 +1,6 @@
 """What the control server asks of the rest of the daemon.
 
-The server knows sockets, framing and permissions; the supervisor implements this protocol and
+The server knows sockets, framing and permissions; ``Answers`` implements this protocol and
 knows the ledger and the stages. Every method is called in a server's connection thread, may take
 as long as a ledger transaction, and raises :class:`kfd.errors.KfdError` to refuse.
 """

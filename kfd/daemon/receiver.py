@@ -117,7 +117,8 @@ class Receiver:
         self._bad = BadRecords(topic)
         self._partitions: dict[int, Partition] = {}
         self._unsettled: set[int] = set()  # partitions of which intents may be left
-        self._counted: dict[int, int] = {}  # offset below which bad records were counted
+        # (topic id, partition) → offset below which bad records were counted
+        self._counted: dict[tuple[str, int], int] = {}
 
     def take(self, partition: int, topic_id: str, offset: int) -> None:
         """Begin to read a partition at ``offset``; nothing of it is known."""
@@ -202,8 +203,9 @@ class Receiver:
             if header is not None:
                 self._accept(record, header, known[record.partition], batch)
             # only now: had it failed, its partition would go on before this record
-            self._partitions[record.partition].position = record.offset + 1
-            self._counted[record.partition] = record.offset + 1
+            partition = self._partitions[record.partition]
+            partition.position = record.offset + 1
+            self._counted[partition.topic_id, record.partition] = record.offset + 1
         self._close(self._publisher.publish(batch.complete))
         self._close(self._publisher.reject(batch.failed))
         self._save_bad()
@@ -271,7 +273,8 @@ class Receiver:
             self._partitions[one.partition].assembler.close(one.transfer.tid)
 
     def _count(self, reason: Reason, record: Record, detail: str = "") -> None:
-        if record.offset < self._counted.get(record.partition, 0):
+        topic_id = self._partitions[record.partition].topic_id
+        if record.offset < self._counted.get((topic_id, record.partition), 0):
             return  # read again after a failing disk
         self._bad.add(reason, record)
         if self._throttle.passes(reason):

@@ -1,7 +1,7 @@
 """One file on its way into Kafka: read in order, hashed, and compared before and after.
 
 Killed at any point, the ledger's row still says ``sending`` with its partition, chunk size and
-acknowledged prefix; the next start resumes or starts over from that (see ``feed.py``). A record
+acknowledged prefix; the next start resumes or starts over from that (see ``resume.py``). A record
 that was produced twice because of it is a duplicate to every receiver.
 """
 

@@ -292,7 +292,7 @@ def destinations(reader: Connection) -> list[tuple[str, str]]:
 
 
 def sending(reader: Connection) -> list[Outgoing]:
-    """What an earlier life of the daemon had begun to send; bounded by the feed's limits."""
+    """What has been begun, in this life of the daemon or before; bounded by the feed's limits."""
     rows = reader.execute(
         f"SELECT {_COLUMNS} FROM outgoing INDEXED BY outgoing_sending"
         " WHERE state = 'sending' ORDER BY id"
