@@ -132,8 +132,9 @@ class ConsumerThread(Stage):
             while not self.stopping.is_set() and self._same_topic():
                 self._step(consumer)
             self._commit(consumer, wait=True)
-        except KafkaException as error:
-            self._report(f"it stopped and is tried again: {describe(error.args[0])}")
+        except (KafkaException, DiskError) as error:
+            reason = error.what if isinstance(error, DiskError) else describe(error.args[0])
+            self._report(f"it stopped and is tried again: {reason}")
             self.stopping.wait(RETRY_SECONDS)
         finally:
             self._give_up(list(self._assignment.partitions))

@@ -13,7 +13,9 @@ from tests.integration.daemon import Daemon
 from tests.integration.oracle import Tree, digest
 from tests.support import eventually
 
-POWERLESS = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search,-fowner"]
+_POWERS = "-dac_override,-dac_read_search,-fowner"
+# inheritable as well: in some containers root inherits what it may do
+POWERLESS = ["setpriv", "--inh-caps", _POWERS, "--bounding-set", _POWERS]
 """Makes a root daemon one for which the permissions of files count."""
 
 LONG_AGO = 1_000_000_000  # seconds since the epoch

@@ -40,7 +40,9 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(CHECKOUT / name, source)
     wheels = tmp_path_factory.mktemp("wheels")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(wheels)]
+    # PEP 517: Debian's virtual environments have no `wheel` of their own
+    options = ["--quiet", "--use-pep517", "--wheel-dir", str(wheels)]
+    command = [sys.executable, "-m", "pip", "wheel", *options]
     subprocess.run([*command, str(source)], check=True)
     return wheels
 
