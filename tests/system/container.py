@@ -24,6 +24,11 @@ def require_container() -> None:
     """Skip (in CI: fail) where no container can be run."""
     if os.geteuid() != 0:
         unavailable("a container needs root")
+    inside = subprocess.run(
+        ["systemd-detect-virt", "--container"], stdout=subprocess.PIPE, text=True
+    )
+    if inside.stdout.strip() == "systemd-nspawn":
+        unavailable("systemd-nspawn boots no system within another one of its own")
     for program in ("systemd-nspawn", "debootstrap"):
         if shutil.which(program) is None:
             unavailable(f"{program} is not installed")
