@@ -24,7 +24,7 @@ def require_container() -> None:
     """Skip (in CI: fail) where no container can be run."""
     if os.geteuid() != 0:
         unavailable("a container needs root")
-    if os.environ.get("container") == "systemd-nspawn":  # set by it for what it runs
+    if os.environ.get("container") == "systemd-nspawn":  # noqa: SIM112 - systemd writes it so
         unavailable("systemd-nspawn boots no system within another one of its own")
     for program in ("systemd-nspawn", "debootstrap"):
         if shutil.which(program) is None:
