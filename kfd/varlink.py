@@ -15,7 +15,6 @@ from typing import Any
 SERVICE = "org.varlink.service"
 METHOD_NOT_FOUND = f"{SERVICE}.MethodNotFound"
 INTERFACE_NOT_FOUND = f"{SERVICE}.InterfaceNotFound"
-METHOD_NOT_IMPLEMENTED = f"{SERVICE}.MethodNotImplemented"
 INVALID_PARAMETER = f"{SERVICE}.InvalidParameter"
 
 MAX_REQUEST = 64 * 1024  # bytes of a frame from a client, its NUL included
