@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final
 
 from msgpack import OutOfData, Unpacker, packb, unpackb
@@ -148,11 +149,13 @@ def next_generation(last: int | None, now_us: int) -> int:
     return now_us if last is None else max(last + 1, now_us)
 
 
+@lru_cache(256)
 def is_origin(name: str) -> bool:
     """Whether ``name`` may be the name of a sending daemon."""
     return _ORIGIN.fullmatch(name) is not None
 
 
+@lru_cache(256)
 def is_topic(name: str) -> bool:
     """Whether ``name`` may be the name of a Kafka topic."""
     return _TOPIC.fullmatch(name) is not None and name not in (".", "..")

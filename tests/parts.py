@@ -19,6 +19,7 @@ from kfd.daemon.destination import Destination
 from kfd.daemon.fileversion import FileVersion
 from kfd.daemon.health import Health
 from kfd.daemon.ledger import Ledger
+from kfd.daemon.ledger.outgoing import LARGE, SMALL, Outgoing
 from kfd.daemon.naming import Naming
 from kfd.daemon.partials import Partials
 from kfd.daemon.publisher import Publisher, Rules
@@ -253,3 +254,12 @@ def in_child(work: Callable[[], None]) -> int:
 
 def kill_self() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def outgoing_row(number: int, size: int, chunk_size: int) -> Outgoing:
+    """A row of ``outgoing`` that was claimed."""
+    return Outgoing(
+        *(number, number.to_bytes(16, "big"), "lab", "t", b"%d" % number, b"/lab/%d" % number),
+        *(1, 2, size, 3, 0o644, 4, {}, SMALL if size <= chunk_size else LARGE),
+        *(TOPIC_ID, 0, chunk_size, 0, None, None, 0.0, None),
+    )

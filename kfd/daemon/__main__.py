@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import gc
 import logging
 import os
 import resource
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 DEFAULT_CONFIG = Path("/etc/kfd/kfd.yaml")
 _M_ARENA_MAX = -8  # malloc.h
 _ARENAS = 2  # glibc makes one per thread otherwise, and keeps what each ever needed
+_COLLECT_AFTER = 10_000  # objects: batches alone fill the default of 700 many times over
 _DESCRIPTORS = 32768  # 64 connections with 253 each are 16,192 of them
 
 
@@ -34,6 +36,7 @@ def run(arguments: Sequence[str]) -> int:
     journal.set_up(verbose=options.verbose)
     _limit_arenas()
     _raise_descriptor_limit()
+    gc.set_threshold(_COLLECT_AFTER)
     try:
         return _serve(options)
     except ConfigError as error:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from kfd.control import Sent
 from kfd.daemon.fileversion import FileVersion
-from kfd.daemon.ledger import Ledger, outgoing
+from kfd.daemon.ledger import Ledger, known
 from kfd.daemon.operations import OfferedFile, SendRequest
 from kfd.daemon.topics import TopicWatch
 from kfd.daemon.uploads import Uploads
@@ -62,7 +62,7 @@ class Admission:
         versions = [one.version for one in group]
         if request.dry_run:
             reader = self._ledger.reader()
-            tids = [outgoing.earlier(reader, route, topic, version) for version in versions]
+            tids = [known.earlier(reader, route, topic, version) for version in versions]
             pairs = [(tid, tid is not None and not request.again) for tid in tids]
             return [
                 _sent(one, tid if already else None, already=already)

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 
 from kfd.daemon.budget import Budget
 from kfd.daemon.context import Context
 from kfd.daemon.feed import Feed
-from kfd.daemon.ledger import LedgerError, outgoing
-from kfd.daemon.ledger.outgoing import Ending, Outgoing
+from kfd.daemon.ledger import LedgerError, endings, outgoing
+from kfd.daemon.ledger.endings import Ending
+from kfd.daemon.ledger.outgoing import Outgoing
 from kfd.daemon.producer import RecordSink
 from kfd.daemon.resume import succeeded
 from kfd.daemon.sending import Failure, Sending
@@ -67,6 +68,7 @@ class Deliveries(Stage):
         self._interrupted: list[Sending] = []
         self._records = 0
         self._size = 0
+        self._arrived: Counter[tuple[str, str]] = Counter()  # (route, topic) → bytes
         self._noted_at = 0.0
         self._unsaved: list[tuple[Ending, Sending]] = []
         self._saving: list[tuple[Ending, Sending]] = []
@@ -85,7 +87,7 @@ class Deliveries(Stage):
             sending.acked += 1
             if sending.first_offset is None:
                 sending.first_offset = offset
-            self._rates.add(sending.row.route, sending.row.topic, size)
+            self._arrived[sending.row.route, sending.row.topic] += size
             if sending.begin.chunks > 1:
                 self._moved.add(sending)
         if sending.returned == sending.produced:
@@ -105,6 +107,9 @@ class Deliveries(Stage):
         self.beat()
         self._budget.release(self._records, self._size)
         self._records = self._size = 0
+        for (route, topic), size in self._arrived.items():
+            self._rates.add(route, topic, size)
+        self._arrived.clear()
         self._finish_settled()
         self._save()
         now = time.monotonic()
@@ -163,8 +168,8 @@ class Deliveries(Stage):
             self._take_over(self._saved)
         if self._unsaved:
             self._saving, self._unsaved = self._unsaved, []
-            endings = [ending for ending, _ in self._saving]
-            self._saved = self._ledger.submit(lambda db: outgoing.end(db, endings))
+            batch = [ending for ending, _ in self._saving]
+            self._saved = self._ledger.submit(lambda db: endings.end(db, batch))
 
     def _take_over(self, saved: Future[None]) -> None:
         try:
@@ -175,17 +180,17 @@ class Deliveries(Stage):
         else:
             self._health.clear("ledger", "endings")
             self._sink.recovered()
+            for scope in {_scope(s) for ending, s in self._saving if ending.state == "in_kafka"}:
+                self._health.clear(scope, "sending")
             for ending, sending in self._saving:
                 self._moved.discard(sending)
-                self._after(ending, sending)
+                if ending.state != "in_kafka":
+                    self._after(ending, sending)
             self._feed.released(sending for _, sending in self._saving)
         self._saving, self._saved = [], None
 
     def _after(self, ending: Ending, sending: Sending) -> None:
-        """What follows once an ending is on disk."""
-        if ending.state == "in_kafka":
-            self._health.clear(_scope(sending), "sending")
-            return
+        """What follows once the end of one that didn't get into Kafka is on disk."""
         if sending.has_partials:
             self._sink.abort(sending)
         if ending.look_again and ending.successor is None:

@@ -10,7 +10,7 @@ from functools import partial
 
 from kfd.daemon.context import Context
 from kfd.daemon.downloads import Downloads
-from kfd.daemon.ledger import incoming, outgoing
+from kfd.daemon.ledger import incoming, known, outgoing
 from kfd.daemon.stage import Stage
 from kfd.daemon.uploads import Uploads
 from kfd.errors import KfdError
@@ -53,7 +53,7 @@ class Housekeeper(Stage):
         try:
             self._repeat(lambda: self._prune_outgoing(oldest))
             self._prune_incoming(oldest)
-            for route, topic in outgoing.known_destinations(self._ledger.reader()):
+            for route, topic in known.destinations(self._ledger.reader()):
                 self._forget_files(route, topic)
         except KfdError as error:
             log.warning("housekeeping: %s; it is tried again in an hour", error)
@@ -85,16 +85,16 @@ class Housekeeper(Stage):
         after = b""
         while not self.stopping.is_set():
             self.beat()
-            known = outgoing.known_after(self._ledger.reader(), route, topic, after, PAGE)
-            if not known:
+            page = known.after(self._ledger.reader(), route, topic, after, PAGE)
+            if not page:
                 return
-            after = known[-1][0]
-            gone = [path for path, source in known if _is_gone(source)]
+            after = page[-1][0]
+            gone = [path for path, source in page if _is_gone(source)]
             # looked at after the files: if the share was unmounted meanwhile, nothing is gone
             if not self._is_there(route):
                 return
             if gone:
-                self._ledger.write(partial(outgoing.forget, route=route, topic=topic, paths=gone))
+                self._ledger.write(partial(known.forget, route=route, topic=topic, paths=gone))
 
     def _is_there(self, route: str) -> bool:
         """Whether the directory of a route is the one that is watched. Without one: yes."""

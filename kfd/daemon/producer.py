@@ -17,8 +17,9 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from kfd.daemon.budget import Budget
-from kfd.daemon.feed import Feed, Turn
+from kfd.daemon.feed import Feed
 from kfd.daemon.health import Health
+from kfd.daemon.lanes import Turn
 from kfd.daemon.sending import INTERRUPTED, Failure, Sending
 from kfd.daemon.stage import Stage
 from kfd.kafka import RECORD_OVERHEAD, Topic, client_properties, describe, refused_properties

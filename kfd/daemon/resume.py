@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from kfd.daemon.fileversion import FileVersion
-from kfd.daemon.ledger import Ledger, outgoing
-from kfd.daemon.ledger.outgoing import Ending, Outgoing
+from kfd.daemon.ledger import Ledger, endings
+from kfd.daemon.ledger.endings import Ending
+from kfd.daemon.ledger.outgoing import Outgoing
 from kfd.daemon.sending import Sending
 from kfd.daemon.topics import TopicWatch
 from kfd.errors import KfdError
@@ -66,7 +67,7 @@ class Resumption:
         if not reason:
             return False
         # the ledger first: killed in between, the old transfer ends by expiry at its receivers
-        if self._ledger.write_patiently(lambda db: outgoing.start_over(db, row, reason)) is None:
+        if self._ledger.write_patiently(lambda db: endings.start_over(db, row, reason)) is None:
             return True
         if row.topic_id == topic.topic_id:
             self._abort(Sending(row, self._ledger.origin, self._ledger.instance))
@@ -102,13 +103,13 @@ def version_now(row: Outgoing) -> FileVersion | None:
     return FileVersion.of(row.path, row.source, status, inodes=row.inode != 0)
 
 
-def succeeded(ending: Ending) -> Ending:
+def succeeded(one: Ending) -> Ending:
     """The end of a transfer whose file changed, with the file as it is now to follow.
 
     It may still be changing: the feed looks again when its time has come. A file that is gone has
     no successor.
     """
-    version = version_now(ending.row)
+    version = version_now(one.row)
     if version is None:
-        return ending
-    return replace(ending, successor=version, not_before=time.time() + SETTLE_SECONDS)
+        return one
+    return replace(one, successor=version, not_before=time.time() + SETTLE_SECONDS)

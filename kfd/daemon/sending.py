@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from blake3 import blake3
 
-from kfd.daemon.fileversion import FileVersion
-from kfd.daemon.ledger.outgoing import Ending, Outgoing, Progress
+from kfd.daemon.fileversion import inode_of
+from kfd.daemon.ledger.endings import Ending
+from kfd.daemon.ledger.outgoing import Outgoing, Progress
 from kfd.wire import Begin, End, Header, chunk_count, encode_header, record_key
 
 
@@ -228,12 +229,9 @@ class Sending:
         return chunk
 
     def _unchanged(self) -> bool:
-        row = self.row
-        now = FileVersion.of(row.path, row.source, os.fstat(self._fd), inodes=row.inode != 0)
-        return (now.device, now.inode, now.size, now.mtime_ns) == (
-            *(row.device, row.inode),
-            *(row.size, row.mtime_ns),
-        )
+        row, now = self.row, os.fstat(self._fd)
+        same_file = row.inode == 0 or (row.device, row.inode) == (now.st_dev, inode_of(now))
+        return same_file and (row.size, row.mtime_ns) == (now.st_size, now.st_mtime_ns)
 
 
 def _os_failure(error: OSError) -> Failure:

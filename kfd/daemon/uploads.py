@@ -13,8 +13,9 @@ from kfd.daemon.deliveries import Deliveries
 from kfd.daemon.feed import Feed
 from kfd.daemon.fileversion import FileVersion
 from kfd.daemon.health import Health
-from kfd.daemon.ledger import Ledger, outgoing
-from kfd.daemon.ledger.outgoing import Accepted, Offer, Outgoing
+from kfd.daemon.ledger import Ledger, accepting, known, outgoing
+from kfd.daemon.ledger.accepting import Accepted, Offer
+from kfd.daemon.ledger.outgoing import Outgoing
 from kfd.daemon.producer import ProducerThread, RecordSink
 from kfd.daemon.resume import Resumption
 from kfd.daemon.stage import DeathHandler, Stage
@@ -131,7 +132,7 @@ class Uploads:
         """
         self._open_lane(route, topic)
         offer = Offer(route, topic, versions, self._chunk_size, meta, uid, again)
-        accepted = self._ledger.write(lambda db: outgoing.accept(db, offer))
+        accepted = self._ledger.write(lambda db: accepting.accept(db, offer))
         self._feed.accepted(route, topic)
         return accepted
 
@@ -143,13 +144,13 @@ class Uploads:
         offer = Offer(
             route, topic, versions, self._chunk_size, {}, skip_older_ns=self._born_ns[route]
         )
-        self._ledger.write_patiently(lambda db: outgoing.accept(db, offer))
+        self._ledger.write_patiently(lambda db: accepting.accept(db, offer))
         self._feed.accepted(route, topic)
 
     def unknown(self, route: str, versions: Sequence[FileVersion]) -> Sequence[FileVersion]:
         """Those of ``versions`` that the ledger doesn't know as they are."""
         topic = self.routes[route].topic
-        return outgoing.unknown(self._ledger.reader(), route, topic, versions)
+        return known.unknown(self._ledger.reader(), route, topic, versions)
 
     def _open_lane(self, route: str, topic: str, rate: float | None = None) -> None:
         self._topics.want_to_send(topic, route or topic, self._chunk_size)
@@ -178,4 +179,4 @@ class Uploads:
 
 def _born_ns(ledger: Ledger, route: str) -> int:
     """When a route was first started (ns since the epoch)."""
-    return ledger.write(lambda db: outgoing.born_ns(db, route))
+    return ledger.write(lambda db: accepting.born_ns(db, route))

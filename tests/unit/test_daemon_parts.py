@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,10 +23,10 @@ from hypothesis import strategies as st
 from kfd.daemon import journal, rates
 from kfd.daemon.health import Health
 from kfd.daemon.housekeeping import Housekeeper
-from kfd.daemon.ledger import outgoing
-from kfd.daemon.ledger.outgoing import Offer
+from kfd.daemon.ledger import accepting, known
+from kfd.daemon.ledger.accepting import Offer
 from kfd.daemon.notify import Notifier, watchdog_interval
-from kfd.daemon.placement import Placement
+from kfd.daemon.placement import RUN_BYTES, Placement
 from kfd.daemon.rates import WINDOW_SECONDS, Rates
 from kfd.daemon.stage import Stage
 from kfd.daemon.topics import TopicWatch
@@ -127,18 +128,22 @@ def test_rate_is_the_mean_of_the_last_full_seconds(monkeypatch: pytest.MonkeyPat
 
 def test_least_loaded_partition_is_chosen() -> None:
     placement = Placement("id", 4)
-    for partition, size in enumerate([5, 1, 9, 5]):
+    for partition, size in enumerate([RUN_BYTES + 5, 1, 9, 5]):
         placement.add(partition, size)
     assert placement.choose(None, None) == 1
-    placement.add(1, 100)
+    placement.add(1, RUN_BYTES)
     placement.add(2, -9)
     assert placement.choose(None, None) == 2
 
 
-def test_equal_loads_go_round() -> None:
+def test_small_files_stay_together_until_they_fill_a_batch() -> None:
     placement = Placement("id", 5)
-    chosen = Counter(placement.choose(None, None) for _ in range(100))
-    assert chosen == dict.fromkeys(range(5), 20)
+    chosen = []
+    for _ in range(100):
+        chosen.append(placement.choose(None, None))
+        placement.add(chosen[-1], RUN_BYTES // 10)
+    assert Counter(chosen) == dict.fromkeys(range(5), 20)
+    assert len([one for one, next_one in pairwise(chosen) if one != next_one]) == 9
 
 
 @given(st.integers(1, 3000), st.data())
@@ -519,7 +524,7 @@ class House:
         uploads = SimpleNamespace(watchers={"lab": self.watcher}, routes={"lab": route})
         context = SimpleNamespace(ledger=ledger, cluster=None, topics=None)
         keeper = Housekeeper(context, uploads, None, 90.0)  # type: ignore[arg-type]
-        for route, topic in outgoing.known_destinations(ledger.reader()):
+        for route, topic in known.destinations(ledger.reader()):
             keeper._forget_files(route, topic)
 
     def accept(self, ledger: Any, *names: str) -> None:
@@ -531,10 +536,10 @@ class House:
             one = version_of(self.lab / name)
             versions.append(type(one)(name.encode(), *(getattr(one, f) for f in _OTHERS)))
         offer = Offer("lab", "t", versions, 1024, {})
-        ledger.write(lambda db: outgoing.accept(db, offer))
+        ledger.write(lambda db: accepting.accept(db, offer))
 
-    def known(self, ledger: Any) -> list[bytes]:
-        return [path for path, _ in outgoing.known_after(ledger.reader(), "lab", "t", b"", 100)]
+    def known_paths(self, ledger: Any) -> list[bytes]:
+        return [path for path, _ in known.after(ledger.reader(), "lab", "t", b"", 100)]
 
 
 _OTHERS = ("source", "device", "inode", "size", "mtime_ns", "mode", "ctime_ns")
@@ -546,12 +551,12 @@ def test_files_that_are_gone_are_forgotten(tmp_path: Path) -> None:
         house.accept(ledger, "a", "b", "d/c")
         (house.lab / "b").unlink()
         house.forget(ledger)
-        assert house.known(ledger) == [b"a", b"d/c"]
+        assert house.known_paths(ledger) == [b"a", b"d/c"]
         (house.lab / "d" / "c").unlink()
         (house.lab / "d").rmdir()
         (house.lab / "d").write_text("a file now")
         house.forget(ledger)
-        assert house.known(ledger) == [b"a"]
+        assert house.known_paths(ledger) == [b"a"]
 
 
 def test_unmounted_directory_is_not_empty_of_files(tmp_path: Path) -> None:
@@ -562,7 +567,7 @@ def test_unmounted_directory_is_not_empty_of_files(tmp_path: Path) -> None:
         house.forget(ledger)
         house.lab.mkdir()  # what was under the mount
         house.forget(ledger)
-        assert house.known(ledger) == [b"a", b"b"]
+        assert house.known_paths(ledger) == [b"a", b"b"]
 
 
 def test_files_that_cannot_be_looked_at_are_not_gone(tmp_path: Path) -> None:
@@ -574,12 +579,12 @@ def test_files_that_cannot_be_looked_at_are_not_gone(tmp_path: Path) -> None:
         os.chmod(public, 0o755)
         house = House(Path(public))
         house.accept(ledger, "a", "closed/b")
-        house.known(ledger)  # connects, which only the owner may
+        house.known_paths(ledger)  # connects, which only the owner may
         (house.lab / "closed").chmod(0)
         with unprivileged():
             house.forget(ledger)
         (house.lab / "closed").chmod(0o755)
-        assert house.known(ledger) == [b"a", b"closed/b"]
+        assert house.known_paths(ledger) == [b"a", b"closed/b"]
 
 
 def test_unreachable_file_was_really_looked_at(tmp_path: Path) -> None:
@@ -591,8 +596,8 @@ def test_unreachable_file_was_really_looked_at(tmp_path: Path) -> None:
         os.chmod(public, 0o755)
         house = House(Path(public))
         house.accept(ledger, "a", "b")
-        house.known(ledger)
+        house.known_paths(ledger)
         (house.lab / "b").unlink()
         with unprivileged():
             house.forget(ledger)
-        assert house.known(ledger) == [b"a"]
+        assert house.known_paths(ledger) == [b"a"]

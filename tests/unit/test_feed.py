@@ -19,11 +19,15 @@ from typing import Any
 import pytest
 
 from kfd.daemon import feed as feed_module
-from kfd.daemon.feed import SMALL_AHEAD, TURN_FILES, Feed, Turn
+from kfd.daemon import placement
+from kfd.daemon.feed import Feed
 from kfd.daemon.fileversion import FileVersion
 from kfd.daemon.health import Health
-from kfd.daemon.ledger import Ledger, outgoing
-from kfd.daemon.ledger.outgoing import LARGE, SMALL, Ending, Offer, Outgoing, Progress
+from kfd.daemon.lanes import SMALL_AHEAD, TURN_FILES, Turn
+from kfd.daemon.ledger import Ledger, accepting, endings, outgoing
+from kfd.daemon.ledger.accepting import Offer
+from kfd.daemon.ledger.endings import Ending
+from kfd.daemon.ledger.outgoing import LARGE, SMALL, Outgoing, Progress
 from kfd.daemon.resume import RESUME_SECONDS, Resumption, version_now
 from kfd.daemon.sending import Sending
 from kfd.daemon.topics import TopicWatch
@@ -74,7 +78,8 @@ class Feeding:
 
     def accept(self, *versions: FileVersion, route: str = "lab", topic: str = "t") -> list[bytes]:
         offer = Offer(route, topic, versions, CHUNK, {})
-        accepted = self.ledger.write(lambda db: outgoing.accept(db, offer))
+        accepted = self.ledger.write(lambda db: accepting.accept(db, offer))
+        self.feed.add_lane(route, topic)
         self.feed.accepted(route, topic)
         return [one.tid for one in accepted if one.tid is not None]
 
@@ -111,8 +116,8 @@ class Feeding:
                 yield from self.serve(turn)
 
     def end(self, done: list[Sending]) -> None:
-        endings = [Ending(one.row, "in_kafka", one.acked) for one in done]
-        self.ledger.write(lambda db: outgoing.end(db, endings))
+        batch = [Ending(one.row, "in_kafka", one.acked) for one in done]
+        self.ledger.write(lambda db: endings.end(db, batch))
         self.feed.released(done)
 
     def row(self, tid: bytes) -> tuple[str, int | None]:
@@ -193,7 +198,7 @@ def test_take_ends_when_the_feed_is_stopped(ledger: Ledger) -> None:
 def test_small_files_share_a_turn_up_to_its_bounds(ledger: Ledger) -> None:
     with feeding(ledger) as one:
         one.accept(*(small(n) for n in range(200)))
-        eventually(lambda: len(one.feed._lanes["lab", "t"].small) == 200)
+        eventually(lambda: len(one.feed._lanes.lane("lab", "t").small) == 200)
         turn = one.take()
         assert len(turn.sendings) == turn.records == TURN_FILES
         full = [version(b"full/%d" % n, size=CHUNK) for n in range(40)]
@@ -232,7 +237,7 @@ def test_large_files_leave_a_thread_for_small_ones(ledger: Ledger) -> None:
 def test_one_thread_alternates_between_a_huge_file_and_small_ones(ledger: Ledger) -> None:
     with feeding(ledger, threads=1) as one:
         one.accept(large(1, chunks=1000), *(small(n) for n in range(300)))
-        lane = one.feed._lanes["lab", "t"]
+        lane = one.feed._lanes.lane("lab", "t")
         eventually(lambda: len(lane.small) == 300 and lane.large)
         kinds = []
         for _ in range(8):
@@ -248,7 +253,7 @@ def test_routes_take_turns(ledger: Ledger) -> None:
         one.accept(*(small(n) for n in range(500)))
         one.accept(*(small(n) for n in range(500)), route="other")
         lanes = one.feed._lanes
-        eventually(lambda: all(len(lane.small) == 500 for lane in lanes.values()))
+        eventually(lambda: all(len(lane.small) == 500 for lane in lanes))
         routes = Counter()
         for _ in range(8):
             turn = one.take()
@@ -287,7 +292,7 @@ def test_new_large_file_overtakes_a_backlog_of_large_ones(ledger: Ledger) -> Non
 def test_backlog_is_not_held_in_memory(ledger: Ledger) -> None:
     with feeding(ledger) as one:
         one.accept(*(small(n) for n in range(3000)), *(large(n) for n in range(1000)))
-        lane = one.feed._lanes["lab", "t"]
+        lane = one.feed._lanes.lane("lab", "t")
         taken = []
         for _ in range(20):
             turn = one.take()
@@ -321,20 +326,18 @@ def test_rate_limit_spaces_turns(ledger: Ledger, monkeypatch: pytest.MonkeyPatch
     with running(one.feed):
         one.accept(large(1), small(1))
         one.accept(*(small(n) for n in range(100)), route="free")
-        eventually(lambda: all(lane.small for lane in one.feed._lanes.values()))
-        eventually(lambda: one.feed._lanes["lab", "t"].large)
+        eventually(lambda: all(lane.small for lane in one.feed._lanes))
+        eventually(lambda: one.feed._lanes.lane("lab", "t").large)
     with one.feed._changed:
         monkeypatch.setattr(feed_module.time, "monotonic", lambda: clock[0])
         routes = []
         for _ in range(9):
-            turn = one.feed._next_turn(clock[0])
+            turn = one.feed._lanes.next_turn(clock[0])
             if turn is None:
-                clock[0] = one.feed._next_free(clock[0])
+                clock[0] = one.feed._lanes.next_free(clock[0])
                 continue
             routes.append((turn.lane.route, clock[0]))
-            if turn.kind == LARGE:
-                one.feed._large_turns -= 1
-                turn.lane.large.extend(turn.sendings)
+            one.feed._lanes.give_back(turn, turn.sendings if turn.kind == LARGE else [])
         monkeypatch.undo()
     limited = [at for route, at in routes if route == "lab"]
     assert ("free", 1000.0) in routes  # the other route needn't wait
@@ -342,7 +345,10 @@ def test_rate_limit_spaces_turns(ledger: Ledger, monkeypatch: pytest.MonkeyPatch
     assert limited[-1] >= 1100.0
 
 
-def test_versions_of_a_path_lie_in_one_partition(ledger: Ledger) -> None:
+def test_versions_of_a_path_lie_in_one_partition(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement, "RUN_BYTES", 1)
     with feeding(ledger) as one:
         seen: dict[bytes, set[int]] = {}
         for size in (10, 20, 5 * CHUNK, 30):
@@ -542,7 +548,7 @@ def test_version_now_sees_only_regular_files(tmp_path: Path, ledger: Ledger) -> 
     one = Feeding(ledger, 1)
     one.accept(version_of(path))
     (waiting,) = outgoing.waiting(ledger.reader(), "lab", "t", SMALL, newest=False, limit=1)
-    row = waiting.outgoing
+    row = waiting
     seen = version_now(row)
     assert seen is not None
     assert seen.same_content(version_of(path))

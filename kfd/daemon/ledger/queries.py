@@ -62,18 +62,26 @@ def find(reader: Connection, origin: str, tid: str) -> Transfer:
     :class:`NoSuchTransferError`.
     """
     key = _parse(tid)
-    condition = "substr(tid, 13) = substr(:key, -4) AND (:short OR tid = :key)"
-    values = {"origin": origin, "key": key, "short": len(key) == _TAIL}
-    rows = []
-    for select in (_UPLOAD, _DOWNLOAD):
-        rows += reader.execute(f"{select} WHERE {condition} LIMIT 3", values).fetchall()
-        if rows and not values["short"]:
-            break
+    rows = _of_tid(reader, origin, key, _UPLOAD, "outgoing")
+    if not rows or len(key) == _TAIL:
+        rows += _of_tid(reader, origin, key, _DOWNLOAD, "incoming")
     if not rows:
         raise NoSuchTransferError(f"no transfer has the id {tid}", fix="kfdctl list")
     if len({row[0] for row in rows}) > 1:
         raise UsageError(f"several transfers have an id that ends in {tid}", fix="give more digits")
     return _transfer(rows[0])
+
+
+def _of_tid(
+    reader: Connection, origin: str, key: bytes, select: str, table: str
+) -> list[tuple[Any, ...]]:
+    """Up to three rows of a tid, or of its tail: for that the index of tids is gone through, which
+    is quick enough for a question by hand, and spares each new file an index of its own."""
+    which = "tid" if len(key) != _TAIL else "substr(tid, 13)"
+    return reader.execute(
+        f"{select} WHERE id IN (SELECT id FROM {table} WHERE {which} = :key LIMIT 3)",
+        {"origin": origin, "key": key},
+    ).fetchall()
 
 
 def _parse(tid: str) -> bytes:

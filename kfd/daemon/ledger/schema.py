@@ -146,5 +146,11 @@ CREATE TABLE tally (                      -- transfers that ended, by state; out
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[str, ...] = (VERSION_1,)
+VERSION_2 = """
+DROP INDEX outgoing_tail;                 -- written all over with each file, read once in a while
+DROP INDEX incoming_tail;
+CREATE INDEX incoming_tid ON incoming (tid);
+"""
+
+MIGRATIONS: tuple[str, ...] = (VERSION_1, VERSION_2)
 """``MIGRATIONS[n]`` brings a ledger of version n to version n + 1."""
