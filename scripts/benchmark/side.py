@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -44,12 +45,16 @@ class Site:
 
     @contextmanager
     def home(self) -> Iterator[Path]:
-        """A new directory, removed at the end."""
+        """A new directory; its files are emptied at the end, and removed after the whole run.
+
+        For minutes after files were removed, ext4 passes their inodes over one by one whenever it
+        makes a file: whoever comes next would pay for it, up to 0.6 ms a file.
+        """
         home = Path(tempfile.mkdtemp(prefix="run-", dir=self.directory))
         try:
             yield home
         finally:
-            shutil.rmtree(home)
+            _empty(home)
 
 
 @contextmanager
@@ -61,9 +66,27 @@ def workplace(directory: Path) -> Iterator[Site]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BenchmarkError(f"{directory} is in use by another scripts/bench") from None
-        for left in directory.glob("run-*"):
-            shutil.rmtree(left)
-        yield Site(Broker(directory / "broker"), directory)
+        _remove_runs(directory)
+        try:
+            yield Site(Broker(directory / "broker"), directory)
+        finally:
+            _remove_runs(directory)
+
+
+def _empty(home: Path) -> None:
+    """Give back the space of all files that have no other name."""
+    for directory, _, names in os.walk(home):
+        for name in names:
+            path = Path(directory, name)
+            status = path.lstat()
+            if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+                path.chmod(0o600)
+                os.truncate(path, 0)
+
+
+def _remove_runs(directory: Path) -> None:
+    for left in directory.glob("run-*"):
+        shutil.rmtree(left)
 
 
 def settle_disk() -> None:
