@@ -26,6 +26,7 @@ from kfd.kafka import Topic
 log = logging.getLogger(__name__)
 
 TURN_BYTES = 4 * 1024 * 1024
+CLAIM_FILES = 512  # claimed at once, so that the first of many needn't wait for the last
 RESCAN_SECONDS = 5.0  # the longest that a transfer that became due goes unseen
 RETRY_SECONDS = 1.0  # before an interrupted transfer goes on
 
@@ -170,7 +171,7 @@ class Feed(Stage):
             if topic is None or not lane.more[kind] or room <= 0:
                 return
             lane.more[kind] = False  # before the look, so that what comes after is seen
-        rows = self._waiting(lane, kind, room)
+        rows = self._waiting(lane, kind, min(room, CLAIM_FILES))
         if not rows:
             return
         rows = [row for row in rows if not (row.not_before and self._postponed(row))]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from kfd.daemon.ledger.outgoing import LARGE, SMALL
 from kfd.daemon.sending import Sending
 
-SMALL_AHEAD = 512  # small files of a lane taken from the ledger ahead of their turn
+SMALL_AHEAD = 2048  # small files of a lane taken from the ledger ahead of their turn
 TURN_FILES = 64  # small files a turn
 JOIN_SECONDS = 0.02  # for which a turn of small files is left to one thread
 

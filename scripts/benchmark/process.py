@@ -49,7 +49,7 @@ def usage(pid: int) -> Usage:
     return Usage(round(int(peak.split()[1]) * 1024 / 1e6, 1), ticks / os.sysconf("SC_CLK_TCK"))
 
 
-def wait_for(what: str, look: Callable[[], T | None], every: float = 0.1) -> T:
+def wait_for(what: str, look: Callable[[], T | None], every: float = 0.25) -> T:
     """What ``look`` gives as soon as that is true; it is called ``every`` so many seconds.
 
     Raises :class:`BenchmarkError` after :data:`LONGEST_SECONDS`.

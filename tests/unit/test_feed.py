@@ -291,7 +291,7 @@ def test_new_large_file_overtakes_a_backlog_of_large_ones(ledger: Ledger) -> Non
 
 def test_backlog_is_not_held_in_memory(ledger: Ledger) -> None:
     with feeding(ledger) as one:
-        one.accept(*(small(n) for n in range(3000)), *(large(n) for n in range(1000)))
+        one.accept(*(small(n) for n in range(2 * SMALL_AHEAD)), *(large(n) for n in range(1000)))
         lane = one.feed._lanes.lane("lab", "t")
         taken = []
         for _ in range(20):
