@@ -8,7 +8,7 @@ themselves are the caller's to write.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
@@ -40,7 +40,18 @@ class OpenTransfer:
     received: int = 0
     digest: bytes | None = None  # once complete
     state: State = State.RECEIVING
+    restored: int = 0  # chunks that were read in another life, and are trusted to the disk
+    torn: bool = False  # the topic has lost offsets since; the next record may be among them
+    hashed: int = 0  # bytes that the hasher has seen
+    saved: int = 0  # chunks that are durable
+    rest_offset: int | None = None  # of the first record that isn't durable, if one came
+    touched: float = 0.0  # when the last one came, by whatever clock its reader has
     hasher: blake3 = field(default_factory=blake3, repr=False)
+
+    @property
+    def remaining(self) -> int:
+        """Bytes that are still to come."""
+        return self.begin.size - self.received
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +71,11 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True)
+class Skip:
+    """The record is known, or is read again later: not counted, and nothing has changed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Aborted:
     """The sender has given the transfer up."""
 
@@ -68,13 +84,15 @@ class Aborted:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Every chunk came and the file is not what was sent; the last value was not asked for."""
+    """Every chunk came and the file is not what was sent, or one can't come any more."""
 
     transfer: OpenTransfer
     reason: Reason
 
 
-Verdict = Append | Drop | Aborted | Failed
+Verdict = Append | Drop | Skip | Aborted | Failed
+
+_SKIP: Final = Skip()
 
 
 class Assembler:
@@ -92,6 +110,14 @@ class Assembler:
         self._ended = 0  # how many of the open ones are not being received any more
         # First offsets, ascending, of the open transfers and of the voided ones.
         self._first_offsets: OrderedDict[bytes, int] = OrderedDict()
+        self._ended_below = 0
+        self._not_ended: Container[int] = ()
+
+    def trust(self, position: int, opened: Container[int]) -> None:
+        """Whoever read this before has ended all that began before ``position``, but for the
+        transfers that began at the offsets in ``opened``."""
+        self._ended_below = position
+        self._not_ended = opened
 
     def accept(
         self, offset: int, header: Header, value: bytes | None, known: Container[bytes]
@@ -126,6 +152,61 @@ class Assembler:
         self._forget(tid)
         return self._first_offsets[tid]
 
+    def would_take(self, begin: Begin) -> bool:
+        """Whether a transfer of several records may be restored now."""
+        return self._refusal(begin) is None
+
+    def restore(self, tid: bytes, begin: Begin, first_offset: int, chunks: int) -> OpenTransfer:
+        """Take up a transfer of which ``chunks`` are on disk; its hasher has seen none of them."""
+        transfer = self._hold(tid, begin, first_offset)
+        transfer.next_index = transfer.restored = chunks
+        transfer.received = chunks * begin.chunk_size
+        return transfer
+
+    def take_back(self, transfer: OpenTransfer, length: int) -> None:
+        """The last :class:`Append` of a transfer, of ``length`` bytes, could not be done.
+
+        Its hasher has to see all again (``hashed`` is 0); a transfer that has nothing is closed.
+        """
+        if transfer.state is not State.RECEIVING:
+            transfer.state, transfer.digest = State.RECEIVING, None
+            self._ended -= 1
+        transfer.next_index -= 1
+        transfer.received -= length
+        transfer.hashed, transfer.hasher = 0, blake3()
+        if transfer.next_index == 0:
+            self.close(transfer.tid)
+
+    def end(self, transfer: OpenTransfer) -> None:
+        """Receive no more of a transfer; it stays until :meth:`close`."""
+        if transfer.state is State.RECEIVING:
+            self._end(transfer, State.FAILED)
+
+    def behead(self, low: int) -> list[bytes]:
+        """The topic has lost all before ``low``, and maybe more than was read.
+
+        What is open goes on if its next record comes; the tids of those that would have to be
+        read again from an offset that is gone are given back, and closed.
+        """
+        for transfer in self._open.values():
+            transfer.torn = True
+        gone = [
+            tid for tid, first in self._first_offsets.items()
+            if first < low and tid not in self._open
+        ]  # fmt: skip
+        for tid in gone:
+            self.close(tid)
+        return gone
+
+    @property
+    def first_offsets(self) -> Mapping[bytes, int]:
+        """By tid, ascending: of the open transfers, and of those to be read again from there."""
+        return self._first_offsets
+
+    def find(self, tid: bytes) -> OpenTransfer | None:
+        """The open transfer with this tid."""
+        return self._open.get(tid)
+
     def safe_offset(self, next_offset: int) -> int:
         """The offset to commit when ``next_offset`` is to be read next: whoever starts there reads
         all that is still wanted."""
@@ -139,10 +220,14 @@ class Assembler:
     def _accept_unknown(
         self, offset: int, header: Header, value: bytes, known: Container[bytes]
     ) -> Verdict:
+        if offset < self._ended_below and offset not in self._not_ended:
+            return _SKIP
         if header.tid in known:
             return Drop(Reason.DUPLICATE)
         voided_at = self._first_offsets.get(header.tid, offset)
-        if header.begin is None or offset != voided_at:
+        if offset != voided_at:
+            return _SKIP
+        if header.begin is None:
             return Drop(Reason.ORPHAN)
         self._first_offsets.pop(header.tid, None)
         refusal = self._refusal(header.begin) or _misfit(header.begin, header, value)
@@ -159,10 +244,20 @@ class Assembler:
             self._end(transfer, State.ABORTED)
             return Aborted(transfer)
         if header.index != transfer.next_index:
-            late = header.index < transfer.next_index
-            return Drop(Reason.DUPLICATE if late else Reason.GAP)
+            return self._accept_other(transfer, header.index)
         refusal = _misfit(transfer.begin, header, value)
         return Drop(refusal) if refusal else self._append(transfer, header, value)
+
+    def _accept_other(self, transfer: OpenTransfer, index: int) -> Verdict:
+        """A record that is not the next one."""
+        if index < transfer.restored:
+            return _SKIP
+        if index < transfer.next_index:
+            return Drop(Reason.DUPLICATE)
+        if transfer.torn:
+            self._end(transfer, State.FAILED)
+            return Failed(transfer, Reason.HEAD_LOST)
+        return Drop(Reason.GAP)
 
     def _refusal(self, begin: Begin) -> Reason | None:
         if begin.topic != self.topic:
@@ -186,6 +281,7 @@ class Assembler:
 
     def _append(self, transfer: OpenTransfer, header: Header, value: bytes) -> Verdict:
         transfer.hasher.update(value)
+        transfer.hashed += len(value)
         transfer.next_index += 1
         transfer.received += len(value)
         if header.end is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 
 _MILLISECONDS = {
@@ -35,6 +36,7 @@ _BYTES = {
 }
 _LARGEST = 2**63 - 1  # what the wire and SQLite can hold
 
+_SHARE = re.compile(r"([0-9]{1,2}(?:\.[0-9]{1,2})?) ?%", re.ASCII)
 _QUANTITY = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)", re.ASCII)
 
 
@@ -44,6 +46,18 @@ class WrongValueError(ValueError):
     def __init__(self, what: str, fix: str = "") -> None:
         super().__init__(what)
         self.fix = fix
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Space on a disk: so many bytes, or a share (0 to 1) of the whole disk."""
+
+    size: int = 0  # bytes
+    share: float = 0.0
+
+    def on(self, disk_size: int) -> int:
+        """The bytes that it is on a disk of ``disk_size`` bytes."""
+        return max(self.size, int(self.share * disk_size))
 
 
 def parse_duration(text: str) -> float:
@@ -61,6 +75,16 @@ def parse_size(text: str) -> int:
     if size > _LARGEST:
         raise WrongValueError(f"{text!r} is too large", "at most 8191PiB")
     return size
+
+
+def parse_room(text: str) -> Room:
+    """The room of ``1%``, ``0.5%``, ``20GiB``; raises :class:`WrongValueError`."""
+    share = _SHARE.fullmatch(text)
+    if share is not None:
+        return Room(share=float(share[1]) / 100)
+    if "%" in text:
+        raise WrongValueError(f"{text!r} is not a share of a disk", "write it like 1%, 0.5%")
+    return Room(size=parse_size(text))
 
 
 def parse_rate(text: str) -> int | None:
@@ -81,6 +105,11 @@ def write_duration(seconds: float) -> str:
 def write_size(size: int) -> str:
     """The shortest text that :func:`parse_size` reads as ``size``."""
     return _write(size, _BYTES) or "0B"
+
+
+def write_room(room: Room) -> str:
+    """The text that :func:`parse_room` reads as ``room``."""
+    return f"{100 * room.share:g}%" if room.share else write_size(room.size)
 
 
 def write_rate(rate: int | None) -> str:

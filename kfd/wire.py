@@ -45,7 +45,6 @@ class Reason(StrEnum):
     MALFORMED_END = "malformed-end"
     BAD_PATH = "bad-path"
     WRONG_TOPIC = "wrong-topic"
-    FUTURE_GENERATION = "future-generation"
     TOO_BIG = "too-big"
     TOO_MANY_OPEN = "too-many-open"
     DUPLICATE = "duplicate"
@@ -53,6 +52,9 @@ class Reason(StrEnum):
     ORPHAN = "orphan"
     GAP = "gap"
     DIGEST_MISMATCH = "digest-mismatch"
+    OFFSETS_LOST = "offsets-lost"
+    HEAD_LOST = "head-lost"
+    EXPIRED = "expired"
 
 
 class BadRecord(Exception):  # noqa: N818 - a record is bad, kfd made no error; it is counted
@@ -288,10 +290,9 @@ def _check_end(end: End, header: Header) -> None:
 
 
 def _read_array(data: bytes) -> list[Any]:
-    if data.endswith(b"\xc0\xc0"):
-        middle = _read_middle(data)
-        if middle is not None:
-            return middle
+    common = _read_middle(data) if data.endswith(b"\xc0\xc0") else _read_first(data)
+    if common is not None:
+        return common
     reader = _Reader(data)
     try:
         value = reader.value()
@@ -311,6 +312,49 @@ def _read_middle(data: bytes) -> list[Any] | None:
     return value if type(value) is list and [*map(type, value)] == _MIDDLE_TYPES else None
 
 
+def _read_first(data: bytes) -> list[Any] | None:
+    """A record with a begin, as kfd writes it: its keys in order. None if it is any other one."""
+    reader = Unpacker(
+        max_buffer_size=MAX_HEADER, max_array_len=0, max_map_len=0, max_ext_len=0
+    )  # scalars only: containers are entered by their headers
+    reader.feed(data)
+    try:
+        if reader.read_array_header() != 6:
+            return None
+        head = [reader.unpack() for _ in range(4)]
+        begin = _read_known(reader, _BEGIN_TYPES)
+        end = None
+        if data[reader.tell()] == _NIL:
+            reader.skip()
+        else:
+            end = _read_known(reader, _END_TYPES)
+        whole = reader.tell() == len(data)
+    except (ValueError, IndexError, OutOfData):
+        return None
+    return [*head, begin, end] if whole else None
+
+
+def _read_known(reader: Unpacker, types: Mapping[str, type]) -> dict[str, object]:
+    """A map of exactly these keys in this order; ValueError if it is another one."""
+    if reader.read_map_header() != len(types):
+        raise ValueError
+    result: dict[str, object] = {}
+    for name, kind in types.items():
+        if reader.unpack() != name:
+            raise ValueError
+        result[name] = _read_texts(reader) if kind is dict else reader.unpack()
+    return result
+
+
+def _read_texts(reader: Unpacker) -> dict[str, object]:
+    count = reader.read_map_header()
+    result = {reader.unpack(): reader.unpack() for _ in range(count)}
+    if len(result) != count or any(type(key) is not str for key in result):
+        raise ValueError
+    return result
+
+
+_NIL: Final = 0xC0
 _MIDDLE_TYPES: Final = [int, bytes, int, int, type(None), type(None)]
 
 # What a value is by its first byte: s scalar, a array, m map, x of an ext type or nothing at all.
@@ -361,3 +405,24 @@ class _Reader:
                 raise ValueError("a key is not text or comes twice")
             result[key] = self.value(depth)
         return result
+
+
+def pack(value: object) -> bytes:
+    """msgpack of plain values, for what kfd writes beside chunks."""
+    packed: bytes = packb(value)
+    return packed
+
+
+def unpack(data: bytes, *, longest: int, text: int) -> object:
+    """What :func:`pack` made of scalars and lists; maps and ext types are refused.
+
+    ``longest``: of a list, in items; ``text``: of a string, in bytes. Raises :class:`ValueError`.
+    """
+    return unpackb(
+        data,
+        max_array_len=longest,
+        max_map_len=0,
+        max_ext_len=0,
+        max_str_len=text,
+        max_bin_len=text,
+    )

@@ -29,3 +29,8 @@ class Beginnings:
                     lambda db: incoming.begin_to_read(db, self._route, topic_id)
                 )
             return self._first[topic_id]
+
+    def next_offset(self, topic_id: str, partition: int) -> int:
+        """The lowest offset that this host may not have read, by what ended here before."""
+        last = incoming.last_offset(self._ledger.reader(), self._route, topic_id, partition)
+        return 0 if last is None else last + 1

@@ -1,7 +1,7 @@
 """The consumers: members of a route's group, each a thread with a client and a receiver of its own.
 
-Offsets are kfd's own: the client commits nothing by itself, starts nowhere by itself, and what is
-committed is what the receiver calls safe. A commit that is lost only repeats work.
+This module polls, and does what a client asks of its thread; what is committed and where reading
+begins is in ``commits.py``, what becomes of the records in ``receiver.py``.
 """
 
 from __future__ import annotations
@@ -9,60 +9,30 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from kfd.assembly import OpenTransfer
 from kfd.daemon.beginnings import Beginnings
+from kfd.daemon.commits import Commits, of_topic, watermarks
 from kfd.daemon.context import Context
+from kfd.daemon.destination import PartKey
+from kfd.daemon.membership import Assignment, Membership
 from kfd.daemon.partials import DiskError
 from kfd.daemon.receiver import Receiver, Record
 from kfd.daemon.stage import Stage
-from kfd.kafka import client_properties, describe, refused_properties
+from kfd.kafka import describe, refused_properties
+from kfd.units import human_size
 
 log = logging.getLogger(__name__)
 
 BATCH = 256  # records
 POLL_SECONDS = 0.2
-COMMIT_SECONDS = 0.5
+TICK_SECONDS = 1.0  # between looks at what is idle
 RETRY_SECONDS = 2.0
 RECOVERED_SECONDS = 3.0  # without an error of the client
-_COMMITTED_SECONDS = 10.0  # to be told the group's offsets
-
-
-@dataclass(slots=True)
-class Assignment:
-    """The partitions that are a thread's, as of now; for those who may act only on them.
-
-    One that hasn't polled for ``max_poll_seconds`` has been thrown out of its group, whether it
-    knows it or not: it has none.
-    """
-
-    max_poll_seconds: float
-    partitions: set[int] = field(default_factory=set)
-    polled_at: float = 0.0  # monotonic
-
-    def __contains__(self, partition: object) -> bool:
-        fresh = time.monotonic() - self.polled_at < self.max_poll_seconds
-        return fresh and partition in self.partitions
-
-    def polled(self, message: Message | None) -> Message | None:
-        """Note that the client was polled; gives what it gave."""
-        self.polled_at = time.monotonic()
-        return message
-
-
-@dataclass(frozen=True, slots=True)
-class Membership:
-    """How a consumer thread takes part in its group."""
-
-    route: str
-    topic: str
-    group: str
-    member: str  # unique and stable: origin, ledger, route and thread
-    start: str  # earliest or latest; where a group that never committed begins
+HASHED_AT_ONCE = 64 << 20  # bytes of partials that are read again between two polls
 
 
 class ConsumerThread(Stage):
@@ -82,6 +52,7 @@ class ConsumerThread(Stage):
         super().__init__(name)
         self.records = 0  # read since the start; written by this thread only
         self.receiving: tuple[OpenTransfer, ...] = ()  # a snapshot, for others to read
+        self.held: frozenset[PartKey] = frozenset()  # likewise: their partials
         self._receiver = receiver
         self._membership = membership
         self._beginnings = beginnings
@@ -89,13 +60,9 @@ class ConsumerThread(Stage):
         self._topics = context.topics
         self._health = context.health
         self._rates = context.rates
-        self._topic_id = ""
-        self._committed: dict[int, int] = {}
-        # After the topic was made again, what the group has committed may be of the old one, but
-        # for the partitions that this thread has committed since.
-        self._distrusts_commits = False
-        self._trusted: set[int] = set()
-        self._commit_due = 0.0
+        self._commits = Commits(name, membership, beginnings, "", made_anew=False)
+        self._ticked_at = 0.0  # monotonic
+        self._tried_at = 0.0  # monotonic; when deferred files were last tried
         self._error_at = 0.0  # monotonic
         self._lag: dict[int, int] = {}
         self._assignment = assignment
@@ -112,16 +79,20 @@ class ConsumerThread(Stage):
             if topic is None:
                 self.stopping.wait(POLL_SECONDS)
                 continue
-            if self._topic_id not in ("", topic.topic_id):
+            known = self._commits.topic_id
+            made_anew = known not in ("", topic.topic_id)
+            if made_anew:
                 log.warning("%s: topic %s was made again", self.name, topic.name)
-                self._distrusts_commits = True
-            self._topic_id = topic.topic_id
-            self._trusted.clear()
+            if known != topic.topic_id:
+                self._commits = Commits(
+                    self.name, self._membership, self._beginnings, topic.topic_id, made_anew
+                )
             self._take_part()
 
     def _take_part(self) -> None:
-        """Be a member of the group until stopped, or the topic is another one."""
+        """Be a member of the group until stopped, the topic is another one, or it is doubtful."""
         consumer = self._connect()
+        self._assignment.joins()
         try:
             consumer.subscribe(
                 [self._membership.topic],
@@ -131,7 +102,10 @@ class ConsumerThread(Stage):
             )
             while not self.stopping.is_set() and self._same_topic():
                 self._step(consumer)
-            self._commit(consumer, wait=True)
+                if self._assignment.stood_still():
+                    log.warning("%s: this process stood still: joining its group anew", self.name)
+                    return
+            self._save(consumer)
         except (KafkaException, DiskError) as error:
             reason = error.what if isinstance(error, DiskError) else describe(error.args[0])
             self._report(f"it stopped and is tried again: {reason}")
@@ -146,31 +120,86 @@ class ConsumerThread(Stage):
 
     def _connect(self) -> Consumer:
         try:
-            return Consumer(self._client_properties())
+            return Consumer(
+                self._membership.properties(self._properties, self._on_trouble, self._on_commit)
+            )
         except (KafkaException, TypeError, ValueError) as error:
             raise refused_properties(error, self._properties) from error
 
     def _same_topic(self) -> bool:
         topic = self._topics.readable(self._membership.topic)
-        return topic is None or topic.topic_id == self._topic_id
+        return topic is None or topic.topic_id == self._commits.topic_id
 
     def _step(self, consumer: Consumer) -> None:
         messages = self._poll(consumer)
-        records = [r for m in messages if (r := self._record(consumer, m)) is not None]
+        records = [r for m in messages if (r := self._record(m)) is not None]
         self.beat()
-        if records:
-            self.records += len(records)
-            try:
-                self._receiver.receive(records)
-            except DiskError as error:
-                self._wait_for_disk(consumer, error)
-            size = sum(len(record.value or b"") for record in records)
-            self._rates.add(self._membership.route, self._membership.topic, size)
-            self.receiving = tuple(self._receiver.open_transfers())
+        try:
+            self._work(consumer, records)
+        except DiskError as error:
+            self._wait_for_disk(consumer, error)
+        for message in messages:
+            failure = message.error()
+            if failure is not None:
+                self._on_error(consumer, failure, message)
         if time.monotonic() - self._error_at > RECOVERED_SECONDS:
             self._health.clear(self._membership.route, self.name)
         self._note_lag(consumer)
         self._commit(consumer)
+
+    def _work(self, consumer: Consumer, records: Sequence[Record]) -> None:
+        """Everything that concerns files."""
+        if self._receiver.catch_up(HASHED_AT_ONCE):
+            self._catch_up(consumer)
+            return  # the records come again
+        if records:
+            self._receive(records)
+        self._tick()
+        self._receiver.checkpoint()
+        self._move(consumer, self._receiver.take_rewinds())
+
+    def _receive(self, records: Sequence[Record]) -> None:
+        self.records += len(records)
+        self._receiver.receive(records)
+        size = sum(len(record.value or b"") for record in records)
+        self._rates.add(self._membership.route, self._membership.topic, size)
+        self.receiving = tuple(self._receiver.open_transfers())
+        self.held = frozenset(self._receiver.held())
+
+    def _catch_up(self, consumer: Consumer) -> None:
+        """Read partials of an earlier life for their digests, and go on polling meanwhile."""
+        self._pause(consumer)
+        while not self.stopping.is_set() and self._receiver.catch_up(HASHED_AT_ONCE):
+            self._poll_paused(consumer, 0)
+        self._move(consumer, self._receiver.positions())
+
+    def _tick(self) -> None:
+        """Let time pass for what is idle, and try again what waits for space."""
+        now = time.monotonic()
+        if now - self._ticked_at < TICK_SECONDS:
+            return
+        # after a pause of the thread, time has not passed for what it could not read
+        seconds = min(now - self._ticked_at, 2 * TICK_SECONDS)
+        self._ticked_at = now
+        at_end = [number for number, behind in self._lag.items() if behind == 0]
+        self._receiver.pass_time(seconds, at_end)
+        if now - self._tried_at >= RETRY_SECONDS:
+            self._tried_at = now
+            self._receiver.try_deferred()
+            self._report_deferred()
+
+    def _report_deferred(self) -> None:
+        route, key = self._membership.route, f"space {self.name}"
+        sizes = self._receiver.deferred()
+        if not sizes:
+            self._health.clear(route, key)
+            return
+        files = "1 file waits" if len(sizes) == 1 else f"{len(sizes)} files wait"
+        self._health.report(
+            route, key,
+            f"{files} for space: {human_size(sum(sizes))}, the smallest {human_size(min(sizes))}",
+            "free space on the download's disk, or lower min_free",
+        )  # fmt: skip
 
     def _poll(self, consumer: Consumer) -> list[Message]:
         first = self._assignment.polled(consumer.poll(POLL_SECONDS))
@@ -179,20 +208,19 @@ class ConsumerThread(Stage):
         # consume() waits for its whole timeout unless it gets all: ask for what is there already
         return [first, *consumer.consume(BATCH - 1, 0)]
 
-    def _record(self, consumer: Consumer, message: Message) -> Record | None:
-        error = message.error()
+    def _record(self, message: Message) -> Record | None:
         fetched: Any = message  # the client's types allow what Kafka doesn't
         partition: int = fetched.partition()
-        if error is not None:
-            self._on_error(consumer, error, partition)
+        if message.error() is not None:
             return None
         if partition not in self._assignment.partitions:  # fetched before it was given up
             return None
         return Record(partition, fetched.offset(), _headers(fetched), fetched.value())
 
-    def _on_error(self, consumer: Consumer, error: KafkaError, partition: int) -> None:
+    def _on_error(self, consumer: Consumer, error: KafkaError, message: Any) -> None:
         if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its public name
-            self._reset(consumer, partition)
+            if message.partition() in self._assignment.partitions:
+                self._reset(consumer, message.partition())
         elif _is_fatal(error):
             raise KafkaException(error)
         else:
@@ -211,66 +239,68 @@ class ConsumerThread(Stage):
 
     def _reset(self, consumer: Consumer, partition: int) -> None:
         """The topic no longer has our position: go on with the oldest that it has, and say so."""
-        low, high = consumer.get_watermark_offsets(self._partition(partition), _COMMITTED_SECONDS)
-        position = self._receiver.positions().get(partition, 0)
+        low, high = watermarks(consumer, of_topic(self._membership, partition))
+        position = self._receiver.positions()[partition]
         log.warning(
             "%s: %s[%d] has offsets %d to %d, not %d: reading from %d",
             *(self._membership.route, self._membership.topic, partition, low, high, position, low),
         )
-        self._receiver.drop([partition])
+        self._receiver.reset(partition, low, high)
         self._move(consumer, {partition: low})
 
     def _move(self, consumer: Consumer, offsets: Mapping[int, int]) -> None:
         """Read partitions on from other offsets. (After a reset error ``seek`` fails.)"""
-        moved = [self._partition(number, offset) for number, offset in offsets.items()]
-        consumer.incremental_unassign(moved)
-        consumer.incremental_assign(moved)
-        consumer.resume(moved)
-        for number, offset in offsets.items():
-            self._receiver.take(number, self._topic_id, offset)
+        if offsets:
+            moved = [of_topic(self._membership, *one) for one in offsets.items()]
+            consumer.incremental_unassign(moved)
+            consumer.incremental_assign(moved)
+            consumer.resume(moved)
 
     def _wait_for_disk(self, consumer: Consumer, error: DiskError) -> None:
         """Pause until the disk takes files again; polling goes on, so the group keeps us."""
         route = self._membership.route
-        paused = [self._partition(number) for number in self._assignment.partitions]
-        consumer.pause(paused)
+        self._pause(consumer)
         while not self.stopping.is_set():
             self._health.report(route, "disk", str(error), error.fix)
             until = time.monotonic() + RETRY_SECONDS
             while time.monotonic() < until and not self.stopping.is_set():
-                # paused: serves rebalances, gives no records
-                message = self._assignment.polled(consumer.poll(POLL_SECONDS))
-                if message is not None and (failure := message.error()) and _is_fatal(failure):
-                    raise KafkaException(failure)
-                self.beat()
+                self._poll_paused(consumer, POLL_SECONDS)
             try:
-                self._move(consumer, self._receiver.start_over())
+                self._receiver.resume()
+                self._receiver.checkpoint()
             except DiskError as again:
                 error = again
             else:
+                self._receiver.take_rewinds()  # the positions are these already
+                self._move(consumer, self._receiver.positions())
                 self._health.clear(route, "disk")
                 return
 
+    def _pause(self, consumer: Consumer) -> None:
+        consumer.pause([of_topic(self._membership, one) for one in self._assignment.partitions])
+
+    def _poll_paused(self, consumer: Consumer, seconds: float) -> None:
+        """Serve rebalances. What comes of partitions that are new is read again afterwards."""
+        message = self._assignment.polled(consumer.poll(seconds))
+        if message is not None and (failure := message.error()) and _is_fatal(failure):
+            raise KafkaException(failure)
+        self.beat()
+
     def _on_assign(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        committed = consumer.committed(list(partitions), _COMMITTED_SECONDS)
-        first_time = self._beginnings.first_time(self._topic_id)
-        for one in committed:
-            if one.error is not None:
-                raise KafkaException(one.error)
-            if self._distrusts_commits and one.partition not in self._trusted:
-                one.offset, _ = consumer.get_watermark_offsets(one, _COMMITTED_SECONDS)
-            elif one.offset < 0:
-                low, high = consumer.get_watermark_offsets(one, _COMMITTED_SECONDS)
-                # later, a missing commit is of a new partition, or was forgotten: skip nothing
-                latest = self._membership.start == "latest" and first_time
-                one.offset = high if latest else low
-            self._receiver.take(one.partition, self._topic_id, one.offset)
+        starts = []
+        for one in self._commits.inherited(consumer, partitions):
+            start = self._receiver.take(
+                one.partition, self._commits.topic_id, one.offset, one.progress
+            )
             self._assignment.partitions.add(one.partition)
-        consumer.incremental_assign(committed)
+            starts.append(of_topic(self._membership, one.partition, start))
+            if start != one.offset:
+                log.info("%s: partition %d goes on at %d", self.name, one.partition, start)
+        consumer.incremental_assign(starts)
         log.info("%s: reads partitions %s", self.name, sorted(self._assignment.partitions))
 
     def _on_revoke(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        self._commit(consumer, wait=True)
+        self._save(consumer)
         self._on_lost(consumer, partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
@@ -280,7 +310,7 @@ class ConsumerThread(Stage):
     def _give_up(self, partitions: Sequence[int]) -> None:
         for number in partitions:
             self._assignment.partitions.discard(number)
-            self._committed.pop(number, None)
+            self._commits.forget(number)
             self._lag.pop(number, None)
         try:
             self._receiver.drop(partitions)
@@ -288,72 +318,34 @@ class ConsumerThread(Stage):
             log.warning("%s: %s", self.name, error)
             self._receiver.forget(partitions)
         self.receiving = tuple(self._receiver.open_transfers())
+        self.held = frozenset(self._receiver.held())
+
+    def _save(self, consumer: Consumer) -> None:
+        """Before partitions are left: make durable what is worth it, and commit."""
+        try:
+            self._receiver.checkpoint(leaving=True)
+        except DiskError as error:
+            log.warning("%s: %s", self.name, error)
+        self._commit(consumer, wait=True)
 
     def _commit(self, consumer: Consumer, *, wait: bool = False) -> None:
-        """Commit what is safe and new; with ``wait``, and at once, before partitions are left."""
-        now = time.monotonic()
-        if (not wait and now < self._commit_due) or not self._same_topic():
-            return
-        self._commit_due = now + COMMIT_SECONDS
-        safe = self._receiver.safe_offsets()
-        new = {n: offset for n, offset in safe.items() if self._committed.get(n) != offset}
-        if not new:
-            return
-        offsets = [self._partition(number, offset) for number, offset in new.items()]
-        try:
-            if wait:
-                consumer.commit(offsets=offsets, asynchronous=False)
-            else:
-                consumer.commit(offsets=offsets, asynchronous=True)
-        except KafkaException as error:
-            log.debug("%s: commit: %s", self.name, describe(error.args[0]))
-        else:
-            self._committed.update(new)
-            self._trusted.update(new)
-
-    def _on_commit(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
-        if error is not None:
-            for one in partitions:
-                self._committed.pop(one.partition, None)  # it is committed again
+        if self._same_topic():
+            self._commits.commit(consumer, self._receiver.progress(), wait=wait)
 
     def _note_lag(self, consumer: Consumer) -> None:
         for number, position in self._receiver.positions().items():
-            low, high = consumer.get_watermark_offsets(self._partition(number), cached=True)
+            low, high = consumer.get_watermark_offsets(
+                of_topic(self._membership, number), cached=True
+            )
             if high >= 0:
                 self._lag[number] = max(0, high - max(low, position))
 
-    def _partition(self, number: int, offset: int | None = None) -> TopicPartition:
-        if offset is None:
-            return TopicPartition(self._membership.topic, number)
-        return TopicPartition(self._membership.topic, number, offset)
+    def _on_commit(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
+        self._commits.on_commit(error, partitions)
 
     def _on_trouble(self, error: KafkaError) -> None:
         log.debug("%s: %s", self.name, describe(error))
         self._topics.look_soon()
-
-    def _client_properties(self) -> dict[str, Any]:
-        shared = client_properties(self._properties, self._on_trouble) | {
-            "group.id": self._membership.group,
-            "enable.auto.commit": "false",
-            "enable.auto.offset.store": "false",
-            "auto.offset.reset": "error",
-            "on_commit": self._on_commit,
-        }
-        defaults = {
-            "queued.max.messages.kbytes": "4096",
-            "fetch.max.bytes": str(4 << 20),
-            # with so short a queue, the default of a second would leave the thread idle
-            "fetch.queue.backoff.ms": "10",
-        }
-        if self._properties.get("group.protocol") != "consumer":
-            # there static membership is fatal after a kill; here it brings partitions back at once
-            defaults |= {
-                "session.timeout.ms": "10000",
-                "heartbeat.interval.ms": "1000",  # each round of a rebalance waits for one
-                "group.instance.id": self._membership.member,
-                "partition.assignment.strategy": "cooperative-sticky",
-            }
-        return defaults | shared
 
 
 def _is_fatal(error: KafkaError) -> bool:

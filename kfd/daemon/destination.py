@@ -11,12 +11,14 @@ import errno
 import fcntl
 import logging
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from kfd.daemon.crashpoint import reach
 from kfd.errors import ConfigError, PermissionProblemError
 from kfd.paths import escape
 
@@ -24,6 +26,7 @@ log = logging.getLogger(__name__)
 
 PRIVATE = b".kfd"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PART_NAME = re.compile(r"([0-9a-f]{32})-(0|[1-9][0-9]{0,9})\.part", re.ASCII)
 _RENAME_NOREPLACE = 1  # linux/fs.h
 _RENAME_EXCHANGE = 2
 _renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
@@ -39,6 +42,12 @@ class PartKey(NamedTuple):
     def name(self) -> bytes:
         """The partial's name in ``.kfd``."""
         return b"%s-%d.part" % (self.tid.hex().encode(), self.partition)
+
+    @classmethod
+    def of(cls, name: str) -> PartKey | None:
+        """The key of what has this name in ``.kfd``, if it is a partial's."""
+        found = _PART_NAME.fullmatch(name)
+        return cls(bytes.fromhex(found[1]), int(found[2])) if found else None
 
 
 class Directories:
@@ -109,7 +118,7 @@ class Directories:
 class Destination:
     """One download route's directory. Its methods may be called in any of the route's threads.
 
-    ``private`` is a descriptor of its ``.kfd``.
+    ``private`` is a descriptor of its ``.kfd``, ``device`` the number of its file system.
     """
 
     def __init__(self, directory: Path, *, mode: int, group: int, owner: str) -> None:
@@ -126,6 +135,7 @@ class Destination:
             directory.mkdir(mode=mode, parents=True, exist_ok=True)
             self._root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             self.private = self._open_private()
+            self.device = os.fstat(self.private).st_dev
             self._owner = os.open(
                 b"owner", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600,
                 dir_fd=self.private,
@@ -169,16 +179,23 @@ class Destination:
         with suppress(FileNotFoundError):
             os.unlink(key.name, dir_fd=self.private)
 
-    def clear(self) -> None:
-        """Remove all partials."""
+    def parts(self) -> list[PartKey]:
+        """The keys of all partials that are there; what only looks like one is removed."""
         with os.scandir(self.private) as entries:
             names = [
                 entry.name
                 for entry in entries
                 if entry.name.endswith(".part") and entry.is_file(follow_symlinks=False)
             ]
-        for name in names:
-            os.unlink(name, dir_fd=self.private)
+        found = {name: PartKey.of(name) for name in names}
+        for name, key in found.items():
+            if key is None:
+                os.unlink(name, dir_fd=self.private)
+        return [key for key in found.values() if key is not None]
+
+    def sync_private(self) -> None:
+        """Make the names of partials durable."""
+        os.fsync(self.private)
 
     def publish_new(self, key: PartKey, directory: int, name: bytes) -> None:
         """Give a partial its final name. Raises :class:`FileExistsError` if that is taken."""
@@ -187,6 +204,7 @@ class Destination:
         # this file system has no RENAME_NOREPLACE; link refuses an existing name as well.
         # Killed in between: the name has the intended inode, so the start finds it published.
         os.link(key.name, name, src_dir_fd=self.private, dst_dir_fd=directory)
+        reach("publish.linked")
         os.unlink(key.name, dir_fd=self.private)
 
     def exchange(self, key: PartKey, directory: int, name: bytes) -> bool:
@@ -208,8 +226,12 @@ class Destination:
 
     def free(self) -> int:
         """Bytes that the daemon may still write here."""
+        return self.space()[0]
+
+    def space(self) -> tuple[int, int]:
+        """Bytes that the daemon may still write here, and all that the file system has."""
         status = os.fstatvfs(self._root)
-        return status.f_bavail * status.f_frsize
+        return status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
 
     def close(self) -> None:
         """Let go of the directory: another daemon may have it."""

@@ -8,20 +8,22 @@ import time
 from dataclasses import dataclass
 
 from kfd.config import Config, Download
+from kfd.daemon.badrecords import Throttle
 from kfd.daemon.beginnings import Beginnings
-from kfd.daemon.consumer import Assignment, ConsumerThread, Membership
+from kfd.daemon.consumer import ConsumerThread
 from kfd.daemon.context import Context
 from kfd.daemon.destination import Destination
 from kfd.daemon.ledger import Ledger
+from kfd.daemon.membership import Assignment, Membership, max_poll_seconds, session_seconds
 from kfd.daemon.naming import Naming
-from kfd.daemon.partials import DiskError, Partials
+from kfd.daemon.partials import Partials, sweep
 from kfd.daemon.publisher import Publisher, Rules
-from kfd.daemon.receiver import Receiver, Throttle
+from kfd.daemon.pulse import Pulse
+from kfd.daemon.receiver import Receiver, Terms
 from kfd.daemon.settlement import settle
+from kfd.daemon.space import Claims, Space
 from kfd.daemon.stage import DeathHandler
 from kfd.errors import ConfigError
-
-DEFAULT_MAX_POLL_MS = 300_000  # librdkafka's
 
 
 @dataclass(slots=True)
@@ -40,6 +42,8 @@ class Shared:
     destination: Destination
     throttle: Throttle
     beginnings: Beginnings
+    claims: Claims  # of all routes
+    pulse: Pulse  # of the process
 
 
 class Downloads:
@@ -52,11 +56,16 @@ class Downloads:
         :class:`PermissionProblemError`, or :class:`DiskError`.
         """
         self.routes: dict[str, DownloadRoute] = {}
+        # half a session, so that it is noticed before others have the partitions
+        self._pulse = Pulse(session_seconds(context.properties) / 2)
+        claims = Claims()
         shares = _shares(config.pools.consumer_threads, len(config.downloads))
         for (name, route), threads in zip(config.downloads.items(), shares, strict=True):
             destination = _destination(config, route, context.ledger)
             context.topics.want_to_read(route.topic, name, 2 * route.incomplete_timeout)
-            shared = Shared(destination, Throttle(), Beginnings(name, context.ledger))
+            context.topics.want_receipts(route.topic, name, sending=True)
+            beginnings = Beginnings(name, context.ledger)
+            shared = Shared(destination, Throttle(), beginnings, claims, self._pulse)
             consumers = [
                 _consumer(route, number, shared, context) for number in range(1, threads + 1)
             ]
@@ -69,6 +78,8 @@ class Downloads:
 
     def start(self, on_death: DeathHandler) -> None:
         """Start every consumer."""
+        if self.routes:
+            self._pulse.start(on_death)
         for consumer in self.consumers():
             consumer.start(on_death)
 
@@ -80,10 +91,12 @@ class Downloads:
             ended = [one.join(deadline - time.monotonic()) for one in route.consumers]
             if all(ended):  # else one still uses the directory's descriptors
                 route.destination.close()
+        self._pulse.stop()
+        self._pulse.join(deadline - time.monotonic())
 
 
 def _destination(config: Config, route: Download, ledger: Ledger) -> Destination:
-    """The route's directory, ours and with nothing left half."""
+    """The route's directory, ours, with nothing left half but what can be gone on with."""
     destination = Destination(
         route.directory,
         mode=route.directory_mode,
@@ -91,7 +104,7 @@ def _destination(config: Config, route: Download, ledger: Ledger) -> Destination
         owner=f"{ledger.origin}, ledger {ledger.instance.hex()}",
     )
     settle(route.name, destination, ledger)
-    _clear(destination)
+    sweep(destination, route.topic, time.time() - route.incomplete_timeout)
     return destination
 
 
@@ -102,12 +115,11 @@ def _consumer(route: Download, number: int, shared: Shared, context: Context) ->
     partials = Partials(destination)
     rules = Rules(route.name, route.file_mode, destination.group)
     naming = Naming(route.name, route.layout, ledger)
-    max_poll_ms = int(context.properties.get("max.poll.interval.ms", DEFAULT_MAX_POLL_MS))
-    assignment = Assignment(max_poll_ms / 1000)
+    space = Space(destination, route.min_free, shared.claims)
+    assignment = Assignment(max_poll_seconds(context.properties), shared.pulse)
     publisher = Publisher(rules, naming, destination, partials, ledger, assignment)
-    receiver = Receiver(
-        route.name, route.topic, route.max_size, ledger, partials, publisher, shared.throttle
-    )
+    terms = Terms(route.name, route.topic, route.max_size, route.incomplete_timeout)
+    receiver = Receiver(terms, ledger, partials, publisher, space, shared.throttle)
     member = f"{ledger.origin}-{ledger.instance.hex()[:8]}-{route.name}-{number}"
     return ConsumerThread(
         f"consumer-{route.name}-{number}",
@@ -117,14 +129,6 @@ def _consumer(route: Download, number: int, shared: Shared, context: Context) ->
         shared.beginnings,
         context,
     )
-
-
-def _clear(destination: Destination) -> None:
-    """Partials are read again: their offsets weren't committed."""
-    try:
-        destination.clear()
-    except OSError as error:
-        raise DiskError(error, destination.directory) from error
 
 
 def _shares(threads: int, routes: int) -> list[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -25,11 +26,15 @@ from kfd.wire import Begin
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
+Version = tuple[str, str, bytes]
+"""Topic id, origin and path: what all versions of a file have in common."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Why a complete partial isn't published."""
+    """Why a partial isn't published."""
 
-    state: str  # quarantined or superseded
+    state: str  # quarantined, superseded or expired
     reason: str
 
 
@@ -51,14 +56,28 @@ class Naming:
         self._layout = layout
         self._ledger = ledger
 
+    def newest(self, files: Iterable[tuple[str, Begin]]) -> dict[Version, Published]:
+        """The newest published versions of files, each with its topic id: one look for a batch."""
+        paths: dict[tuple[str, str], list[bytes]] = {}
+        for topic_id, begin in files:
+            paths.setdefault((topic_id, begin.origin), []).append(begin.path)
+        reader = self._ledger.reader()
+        return {
+            (topic_id, origin, path): published
+            for (topic_id, origin), some in paths.items()
+            for path, published in incoming.newest(
+                reader, self._route, topic_id, origin, some
+            ).items()
+        }
+
     def plan(
-        self, transfer: OpenTransfer, topic_id: str, directories: Directories
+        self, transfer: OpenTransfer, newest: Published | None, directories: Directories
     ) -> Plan | Rejection:
-        """The name for a transfer as things are now. Raises :class:`OSError` of a failing disk."""
+        """The name for a transfer as things are now; ``newest`` is of its file.
+
+        Raises :class:`OSError` of a failing disk.
+        """
         begin = transfer.begin
-        newest = incoming.latest(
-            self._ledger.reader(), self._route, topic_id, begin.origin, begin.path
-        )
         if newest is not None and newest.generation >= begin.generation:
             return Rejection("superseded", "a newer version of the file was published before")
         try:
@@ -86,10 +105,9 @@ class Naming:
         status, mark = there
         if _is_this(mark, transfer):
             return Plan(name, directory, there=status)
-        ours = _is_unchanged_version(transfer.begin, name, there, newest)
-        if ours and mark is not None and mark.generation > transfer.begin.generation:
+        if _is_newer(mark, transfer.begin):  # whatever the ledger knows: it may be a new one
             return Rejection("superseded", "a newer version of the file is already there")
-        if not ours:
+        if not _is_unchanged_version(transfer.begin, name, there, newest):
             return self._place_aside(transfer, parent, base, directory)
         return Plan(name, directory, replaces=status)
 
@@ -145,6 +163,12 @@ def _is_unchanged_version(
         (newest.name, newest.inode, newest.size, newest.mtime_ns)
         == (name, inode_of(status), status.st_size, status.st_mtime_ns)
     )
+
+
+def _is_newer(mark: Mark | None, begin: Begin) -> bool:
+    """Whether a marked file is this version of the same file or a newer one, also if edited."""
+    line = lineage(begin.topic, begin.origin, begin.path)
+    return mark is not None and mark.lineage == line and mark.generation >= begin.generation
 
 
 def _is_this(mark: Mark | None, transfer: OpenTransfer) -> bool:

@@ -10,9 +10,10 @@ A batch goes through these steps, each for the whole batch; small files share th
 5. fsync each directory;
 6. the ledger: published.
 
-Killed before 3: the partials are discarded at start, and read again, for their offsets weren't
-committed. After 3: ``settlement.py`` finds each intent's inode under its final name (published),
-in ``.kfd`` (renamed then), or nowhere (read again). After 6: nothing is left to do.
+Killed before 3: at start the partials are durable ones that go on, or are removed and read again;
+their offsets weren't committed. After 3: ``settlement.py`` finds each intent's inode under its
+final name (published), in ``.kfd`` (renamed then), or nowhere (read again). After 6: nothing is
+left to do.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from kfd.assembly import OpenTransfer
+from kfd.daemon import partialmark
+from kfd.daemon.crashpoint import reach
 from kfd.daemon.destination import Destination, Directories, PartKey
 from kfd.daemon.fileversion import inode_of
 from kfd.daemon.ledger import Ledger, incoming
@@ -87,7 +90,7 @@ class Publisher:
         """Publish, reject or skip each; those that are over now, and on record.
 
         The others are of partitions that were lost meanwhile. Raises :class:`DiskError`; then
-        what wasn't renamed is neither published nor on record.
+        some may be published or intended to be: :meth:`recover`, and :meth:`ended` tells.
         """
         over: list[Complete] = []
         for group in _without_repeats(batch):
@@ -97,6 +100,12 @@ class Publisher:
             except OSError as error:
                 raise DiskError(error, self._destination.directory) from error
         return over
+
+    def ended(self, batch: Sequence[Complete]) -> list[Complete]:
+        """Those that are on record as over."""
+        keys = [(one.topic_id, one.partition, one.transfer.tid) for one in batch]
+        closed = incoming.closed_among(self._ledger.reader(), self._rules.route, keys)
+        return [one for one, key in zip(batch, keys, strict=True) if key in closed]
 
     def recover(self, partitions: Container[int]) -> None:
         """After a :class:`DiskError`, before partials are discarded: settle what was intended.
@@ -114,8 +123,11 @@ class Publisher:
     def _publish_group(self, group: Sequence[Complete], directories: Directories) -> list[Complete]:
         planned: list[tuple[Complete, Plan]] = []
         rejected: list[tuple[Complete, Rejection]] = []
+        newest = self._naming.newest([(one.topic_id, one.transfer.begin) for one in group])
         for one in group:
-            plan = self._naming.plan(one.transfer, one.topic_id, directories)
+            begin = one.transfer.begin
+            before = newest.get((one.topic_id, begin.origin, begin.path))
+            plan = self._naming.plan(one.transfer, before, directories)
             if isinstance(plan, Plan):
                 planned.append((one, plan))
             else:
@@ -126,6 +138,7 @@ class Publisher:
         if ready:
             records = [record for _, _, record in ready]
             self._ledger.write_patiently(lambda db: incoming.intend(db, records))
+            reach("publish.intended")
             renamed, refused = self._rename_all(ready, directories)
             rejected += refused
         return renamed + self.reject(rejected)
@@ -147,16 +160,26 @@ class Publisher:
                 refused.append((one, self._refusal(one, error)))
             else:
                 ready.append((one, plan, self._received(one, plan.name, status)))
+        reach("publish.marked")
         for one, plan, _ in ready:
             if plan.there is None:
-                # fdatasync would leave mode, mtime and mark behind
-                os.fsync(self._partials.descriptor(one.key))
+                self._sync(one)
+        reach("publish.prepared")
         return ready, refused
+
+    def _sync(self, one: Complete) -> None:
+        """Make a partial durable; fdatasync would leave mode, mtime and mark behind."""
+        try:
+            os.fsync(self._partials.descriptor(one.key))
+        except OSError as error:
+            raise DiskError(error, self._destination.directory, one.key) from error
 
     def _refusal(self, one: Complete, error: OSError) -> Rejection:
         """What an error means for one file; raised again where it is no matter of that file."""
-        if error.errno in DISK_ERRORS or self._destination.part_status(one.key) is None:
-            raise error  # without its partial it is read again
+        if self._destination.part_status(one.key) is None:  # it is read again
+            raise DiskError(error, self._destination.directory, one.key) from error
+        if error.errno in DISK_ERRORS:
+            raise error
         return Rejection("quarantined", f"it can't be put here: {error.strerror}")
 
     def _finish(self, one: Complete) -> os.stat_result:
@@ -165,6 +188,8 @@ class Publisher:
         fd = self._partials.descriptor(one.key)
         if self._rules.group >= 0:
             os.fchown(fd, -1, self._rules.group)
+        if one.transfer.saved:
+            partialmark.remove(fd)
         os.utime(fd, ns=(begin.mtime_ns, begin.mtime_ns))
         status = os.fstat(fd)
         write_mark(fd, Mark.of(one.transfer.tid, begin, status.st_mtime_ns))
@@ -208,8 +233,10 @@ class Publisher:
             except OSError as error:
                 refused.append((one, self._refusal(one, error)))
         directories.sync()
+        reach("publish.synced")
         published = [record for _, record in done]
         self._ledger.write_patiently(lambda db: incoming.conclude(db, published, skipped))
+        reach("publish.concluded")
         for one, _ in done:
             self._partials.forget(one.key)
         _log_published(published)
@@ -227,6 +254,7 @@ class Publisher:
             named = self._name(key, plan.directory, base)
         if not named:
             return self._rename_aside(plan, record, directories)
+        reach("publish.renamed")
         directories.changed(plan.directory)
         return record
 
@@ -252,9 +280,11 @@ class Publisher:
         if not self._destination.exchange(key, directory, base):
             self._destination.publish_over(key, directory, base)
             return True
+        reach("publish.exchanged")
         displaced = self._destination.part_status(key)
         if displaced is not None and not is_same(displaced, older):
             self._destination.exchange(key, directory, base)
+            reach("publish.exchanged-back")
             return False
         self._partials.discard(key)
         return True
@@ -265,6 +295,7 @@ class Publisher:
         other = conflict_name(base, record.tid)
         record = replace(record, name=parent + b"/" + other if parent else other)
         self._ledger.write_patiently(lambda db: incoming.rename_intent(db, record))
+        reach("publish.intended-aside")
         key = PartKey(record.tid, record.partition)
         self._destination.publish_new(key, plan.directory, other)
         directories.changed(plan.directory)
@@ -273,6 +304,7 @@ class Publisher:
     def _reject(self, rejected: Sequence[tuple[Complete, Rejection]]) -> None:
         rows = [(self._received(one, b"", None), why.state, why.reason) for one, why in rejected]
         self._ledger.write_patiently(lambda db: incoming.reject(db, rows))
+        reach("reject.recorded")
         for one, why in rejected:
             self._partials.discard(one.key)
             level = logging.INFO if why.state == "superseded" else logging.WARNING

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Container
 
+from kfd.daemon.crashpoint import reach
 from kfd.daemon.destination import Destination, Directories, PartKey
 from kfd.daemon.fileversion import inode_of
 from kfd.daemon.ledger import Ledger, incoming
@@ -38,10 +39,12 @@ def settle(
                     done = _settle_one(intent, destination, directories)
                     (published if done else void).append(intent)
             directories.sync()
+            reach("settle.done")
     except OSError as error:
         raise DiskError(error, destination.directory) from error
     if published or void:
         ledger.write_patiently(lambda db: incoming.settle(db, route, published, void))
+        reach("settle.recorded")
         log.info(
             "%s: of the publications that were interrupted, %d are done and %d are read again",
             *(route, len(published), len(void)),

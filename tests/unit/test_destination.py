@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kfd.daemon.destination import Destination, PartKey
-from kfd.daemon.partials import DiskError, Partials
+from kfd.daemon.partials import DiskError, Partials, sweep
 from kfd.errors import ConfigError, ExitCode, KfdError, PermissionProblemError
 from tests.parts import fill, in_child, mounted
 from tests.privileges import unprivileged
@@ -195,10 +195,11 @@ def test_append_to_a_partial_that_vanished_is_a_disk_error(destination: Destinat
         partials.append(KEY, 1, b"y")
 
 
-def test_clear_removes_partials_only(destination: Destination, tmp_path: Path) -> None:
+def test_sweep_removes_partials_only(destination: Destination, tmp_path: Path) -> None:
     for number in range(3):
         os.close(destination.create_part(PartKey(KEY.tid, number)))
-    destination.clear()
+    (tmp_path / "data" / ".kfd" / "odd.part").write_bytes(b"")
+    sweep(destination, "topic", 0)
     assert [path.name for path in (tmp_path / "data" / ".kfd").iterdir()] == ["owner"]
 
 

@@ -12,11 +12,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from sqlite3 import Connection
 
-from kfd.daemon.ledger import tally
+from kfd.daemon.ledger import bulk, receipts, tally
+from kfd.daemon.ledger.receipts import Told
 from kfd.daemon.ledger.tally import Ended
 from kfd.wire import Begin
-
-_IN_LIMIT = 500  # parameters of one IN (...); SQLite's own limit is far above
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +67,25 @@ class Intent:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """A transfer that can't be put together here, and has no row: its first record was refused,
+    or never came."""
+
+    topic: str
+    tid: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """A transfer that ended here, and whose last record came again."""
+
+    topic_id: str
+    partition: int
+    tid: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class BadRecord:
     """How many records were dropped for a reason, and where the last of them was."""
 
@@ -82,31 +100,51 @@ def closed(
     reader: Connection, route: str, topic_id: str, partition: int, tids: Sequence[bytes]
 ) -> set[bytes]:
     """Those of ``tids`` that have ended here in this partition, however they ended."""
-    found: set[bytes] = set()
-    for start in range(0, len(tids), _IN_LIMIT):
-        some = tids[start : start + _IN_LIMIT]
-        marks = ",".join("?" * len(some))
-        found.update(
-            tid
-            for (tid,) in reader.execute(
-                "SELECT tid FROM incoming WHERE route = ? AND topic_id = ? AND partition = ?"
-                f" AND tid IN ({marks})",
-                (route, topic_id, partition, *some),
-            )
-        )
-    return found
+    rows = bulk.select(
+        reader,
+        "SELECT tid FROM incoming WHERE route = ? AND topic_id = ? AND partition = ?"
+        " AND tid IN {rows}",
+        (route, topic_id, partition),
+        tids,
+    )
+    return {tid for (tid,) in rows}
 
 
-def latest(
-    reader: Connection, route: str, topic_id: str, origin: str, path: bytes
-) -> Published | None:
-    """The newest published version of a path of an origin, if any was."""
-    row = reader.execute(
-        "SELECT generation, name, device, inode, size, mtime_ns FROM incoming_path"
-        " WHERE route = ? AND topic_id = ? AND origin = ? AND path = ?",
-        (route, topic_id, origin, path),
+def closed_among(
+    reader: Connection, route: str, transfers: Iterable[tuple[str, int, bytes]]
+) -> set[tuple[str, int, bytes]]:
+    """Those of the transfers (topic id, partition, tid) that have ended here."""
+    tids: dict[tuple[str, int], list[bytes]] = {}
+    for topic_id, partition, tid in transfers:
+        tids.setdefault((topic_id, partition), []).append(tid)
+    return {
+        (topic_id, partition, tid)
+        for (topic_id, partition), some in tids.items()
+        for tid in closed(reader, route, topic_id, partition, some)
+    }
+
+
+def newest(
+    reader: Connection, route: str, topic_id: str, origin: str, paths: Sequence[bytes]
+) -> dict[bytes, Published]:
+    """The newest published versions of paths of an origin, of those that have one."""
+    rows = bulk.select(
+        reader,
+        "SELECT path, generation, name, device, inode, size, mtime_ns FROM incoming_path"
+        " WHERE route = ? AND topic_id = ? AND origin = ? AND path IN {rows}",
+        (route, topic_id, origin),
+        paths,
+    )
+    return {path: Published(*rest) for path, *rest in rows}
+
+
+def last_offset(reader: Connection, route: str, topic_id: str, partition: int) -> int | None:
+    """The highest first offset among the transfers that ended here in a partition."""
+    (offset,) = reader.execute(
+        "SELECT max(first_offset) FROM incoming WHERE route = ? AND topic_id = ? AND partition = ?",
+        (route, topic_id, partition),
     ).fetchone()
-    return Published(*row) if row else None
+    return None if offset is None else int(offset)
 
 
 def begin_to_read(writer: Connection, route: str, topic_id: str) -> None:
@@ -125,7 +163,7 @@ def has_read(reader: Connection, route: str, topic_id: str) -> bool:
 _INSERT = (
     "INSERT INTO incoming (route, topic, topic_id, tid, partition, first_offset, origin, path,"
     " generation, size, mtime_ns, digest, meta, state, name, device, inode, reason, ended_at)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " VALUES {rows}"
 )
 
 
@@ -147,7 +185,7 @@ def _row(one: Received, state: str, reason: str, now: float | None) -> tuple[obj
 
 def intend(writer: Connection, batch: Sequence[Received]) -> None:
     """Before the renames: which inode is to get which name."""
-    writer.executemany(_INSERT, [_row(one, "publishing", "", None) for one in batch])
+    bulk.execute(writer, _INSERT, [_row(one, "publishing", "", None) for one in batch])
 
 
 def rename_intent(writer: Connection, one: Received) -> None:
@@ -167,7 +205,7 @@ def withdraw(writer: Connection, batch: Sequence[Received]) -> None:
 
 
 _UPSERT_PATH = (
-    "INSERT INTO incoming_path VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+    "INSERT INTO incoming_path VALUES {rows} ON CONFLICT DO UPDATE SET"
     " generation = excluded.generation, name = excluded.name, device = excluded.device,"
     " inode = excluded.inode, size = excluded.size, mtime_ns = excluded.mtime_ns"
     " WHERE excluded.generation > generation"
@@ -181,11 +219,9 @@ def conclude(
     withdraw(writer, skipped)
     now = time.time()
     tally.count(writer, "download", [_ended(one, "published") for one in published], now)
-    writer.executemany(
-        f"UPDATE incoming SET state = 'published', ended_at = ? WHERE {_KEY}",
-        [(now, *_key(one)) for one in published],
-    )
-    writer.executemany(
+    _mark_published(writer, published, now)
+    bulk.execute(
+        writer,
         _UPSERT_PATH,
         [
             (
@@ -196,16 +232,49 @@ def conclude(
             for one in published
         ],
     )
+    receipts.enqueue(writer, [_told(one, "published", None, "") for one in published])
+
+
+def _mark_published(writer: Connection, published: Sequence[Received], now: float) -> None:
+    tids: dict[tuple[str, str, int], list[bytes]] = {}
+    for one in published:
+        tids.setdefault((one.route, one.topic_id, one.partition), []).append(one.tid)
+    for place, some in tids.items():
+        bulk.select(
+            writer,
+            "UPDATE incoming SET state = 'published', ended_at = ?"
+            " WHERE route = ? AND topic_id = ? AND partition = ? AND tid IN {rows}",
+            (now, *place),
+            some,
+        )
 
 
 def reject(writer: Connection, batch: Iterable[tuple[Received, str, str]]) -> None:
-    """These ended unpublished: (transfer, ``quarantined`` or ``superseded``, reason)."""
+    """These ended unpublished: (transfer, state, reason); the state is ``quarantined``,
+    ``superseded`` or ``expired``."""
     now = time.time()
     for one, state, reason in batch:
         withdraw(writer, [one])
         row = _row(one, state, reason, now)
-        if writer.execute(_INSERT + " ON CONFLICT DO NOTHING", row).rowcount > 0:
+        if bulk.execute(writer, _INSERT + " ON CONFLICT DO NOTHING RETURNING id", [row]):
             tally.count(writer, "download", [_ended(one, state)], now)
+            receipts.enqueue(writer, [_told(one, state, _newest(writer, one), reason)])
+
+
+def _newest(writer: Connection, one: Received) -> int | None:
+    """The generation of the newest version of a file that was published, as far as is known."""
+    row = writer.execute(
+        "SELECT generation FROM incoming_path"
+        " WHERE route = ? AND topic_id = ? AND origin = ? AND path = ?",
+        (one.route, one.topic_id, one.begin.origin, one.begin.path),
+    ).fetchone()
+    return row[0] if row else None
+
+
+def _told(one: Received, state: str, newest: int | None, reason: str) -> Told:
+    """What the sender of a transfer that ends here is to be told."""
+    receipt = receipts.ended(one.tid, state, one.digest, one.begin.generation, newest, reason)
+    return Told(one.begin.topic, one.begin.instance, receipt)
 
 
 def _ended(one: Received, state: str) -> Ended:
@@ -238,7 +307,8 @@ def settle(
         [Ended(route, one.topic, "published", one.size, one.name) for one in published],
         now,
     )
-    writer.executemany(
+    bulk.execute(
+        writer,
         _UPSERT_PATH,
         [
             (
@@ -249,6 +319,11 @@ def settle(
         ],
     )
     writer.executemany("DELETE FROM incoming WHERE id = ?", [(one.id,) for one in void])
+    groups: dict[tuple[str, int], list[bytes]] = {}
+    for one in published:
+        groups.setdefault((one.topic_id, one.partition), []).append(one.tid)
+    for place, tids in groups.items():
+        receipts.repeat(writer, route, *place, tids)
 
 
 def count_bad(writer: Connection, route: str, bad: Iterable[BadRecord]) -> None:
@@ -260,6 +335,39 @@ def count_bad(writer: Connection, route: str, bad: Iterable[BadRecord]) -> None:
         " partition = excluded.partition, offset = excluded.offset, seen_at = excluded.seen_at",
         [(route, b.reason, b.count, b.topic, b.partition, b.offset, now) for b in bad],
     )
+
+
+def note_dropped(
+    writer: Connection,
+    route: str,
+    bad: Sequence[BadRecord],
+    lost: Sequence[Lost],
+    repeated: Sequence[Repeated],
+) -> None:
+    """What a batch had besides the transfers that ended."""
+    count_bad(writer, route, bad)
+    note_lost(writer, route, lost)
+    note_repeated(writer, route, repeated)
+
+
+def note_lost(writer: Connection, route: str, lost: Sequence[Lost]) -> None:
+    """These have no row, and none will come."""
+    tally.count(
+        writer,
+        "download",
+        [Ended(route, one.topic, "lost", 0, one.tid) for one in lost],
+        time.time(),
+    )
+    receipts.enqueue(writer, [receipts.lost(one.topic, one.tid, one.reason) for one in lost])
+
+
+def note_repeated(writer: Connection, route: str, repeated: Sequence[Repeated]) -> None:
+    """The senders of these may not know how they ended."""
+    groups: dict[tuple[str, int], list[bytes]] = {}
+    for one in repeated:
+        groups.setdefault((one.topic_id, one.partition), []).append(one.tid)
+    for place, tids in groups.items():
+        receipts.repeat(writer, route, *place, tids)
 
 
 def bad_counts(reader: Connection, route: str) -> dict[str, int]:
@@ -279,3 +387,43 @@ def prune(
         " AND topic_id = ? AND partition = ? AND first_offset < ? ORDER BY ended_at LIMIT ?)",
         (older_than, topic_id, partition, low, limit),
     ).rowcount
+
+
+def dead_topics(reader: Connection, route: str, topic: str, topic_id: str) -> list[str]:
+    """Ids that ``topic``, whose id is ``topic_id``, had before it was made again, as far as a route
+    has received anything of it."""
+    rows = reader.execute(
+        "SELECT topic_id FROM reading AS r WHERE route = ? AND topic_id != ?"
+        " AND (SELECT topic FROM incoming AS i"
+        " WHERE i.route = r.route AND i.topic_id = r.topic_id LIMIT 1) = ?",
+        (route, topic_id, topic),
+    )
+    return [dead for (dead,) in rows]
+
+
+def prune_dead(writer: Connection, route: str, topic_id: str, older_than: float, limit: int) -> int:
+    """Delete what a route knows of a topic that is no more, unless some of it ended after
+    ``older_than`` (epoch seconds). How many rows of one kind, at most ``limit``."""
+    of_it = (route, topic_id)
+    if writer.execute(
+        "SELECT 1 FROM incoming WHERE route = ? AND topic_id = ?"
+        " AND (ended_at IS NULL OR ended_at >= ?) LIMIT 1",
+        (*of_it, older_than),
+    ).fetchone():
+        return 0
+    paths = writer.execute(
+        "DELETE FROM incoming_path WHERE (route, topic_id, origin, path) IN"
+        " (SELECT route, topic_id, origin, path FROM incoming_path"
+        " WHERE route = ? AND topic_id = ? LIMIT ?)",
+        (*of_it, limit),
+    ).rowcount
+    if paths == limit:
+        return paths
+    rows = writer.execute(
+        "DELETE FROM incoming WHERE id IN"
+        " (SELECT id FROM incoming WHERE route = ? AND topic_id = ? LIMIT ?)",
+        (*of_it, limit),
+    ).rowcount
+    if rows < limit:
+        writer.execute("DELETE FROM reading WHERE route = ? AND topic_id = ?", of_it)
+    return rows

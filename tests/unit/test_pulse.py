@@ -1,0 +1,60 @@
+"""A process that is stopped notices it, at once when it goes on."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+from tests.support import CHECKOUT, eventually
+
+LIMIT = 1.0  # seconds
+# Answers each line with the number of standstills, in a thread that isn't the pulse's.
+CHILD = f"""
+import sys
+from kfd.daemon.pulse import Pulse
+
+pulse = Pulse({LIMIT})
+pulse.start(lambda stage, error: sys.exit(str(error)))
+for line in sys.stdin:
+    print(pulse.standstills, flush=True)
+pulse.stop()
+assert pulse.join(5)
+"""
+
+
+class Child:
+    """A process with a pulse."""
+
+    def __init__(self) -> None:
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", CHILD], stdin=pipe, stdout=pipe, text=True, cwd=CHECKOUT
+        )
+
+    def standstills(self) -> int:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+    def stand_still(self, seconds: float) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+        time.sleep(seconds)  # the standstill itself, not a wait
+        self.process.send_signal(signal.SIGCONT)
+
+    def end(self) -> int:
+        self.process.communicate()
+        return self.process.returncode
+
+
+def test_standstill_is_noticed_at_once_and_once() -> None:
+    child = Child()
+    for _ in range(2):
+        before = child.standstills()
+        child.stand_still(1.5 * LIMIT)
+        assert child.standstills() > before
+        eventually(lambda before=before: child.standstills() == before + 1, 5)
+    assert child.end() == 0
