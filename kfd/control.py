@@ -121,7 +121,11 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class UploadRoute:
-    """An upload route now; the counts are of transfers. No directory: only ``kfdctl send``."""
+    """An upload route now; the counts are of transfers. No directory: only ``kfdctl send``.
+
+    ``in_kafka`` are those not yet delivered. ``bad`` counts, by reason, the receipts about files on
+    this topic that were not used.
+    """
 
     route: str
     topic: str
@@ -136,6 +140,7 @@ class UploadRoute:
     bytes_per_second: float
     last: str | None
     last_at: float | None
+    bad: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +163,16 @@ class DownloadRoute:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that keeps a part of the daemon from working: a route, "kafka", "ledger", ..."""
+    """Something that keeps a part of the daemon from working: a route, "kafka", "ledger", ...
+
+    One that doesn't degrade it is only to be known.
+    """
 
     scope: str
     text: str
     fix: str
     since: float
+    degrades: bool = True
 
 
 @dataclass(frozen=True, slots=True)

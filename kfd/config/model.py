@@ -26,6 +26,7 @@ from pydantic import (
 
 from kfd.config.properties import KafkaProperties, parse_properties
 from kfd.config.values import (
+    KEEP,
     ChunkSize,
     Directory,
     DirectoryMode,
@@ -35,11 +36,13 @@ from kfd.config.values import (
     Given,
     Group,
     LayoutText,
+    MinFree,
     Name,
     Patterns,
     Rate,
     Size,
     SomePatterns,
+    Thereafter,
     Topic,
     UnixGroup,
     at_least,
@@ -51,7 +54,7 @@ from kfd.config.values import (
 )
 from kfd.config.wrong import Wrong, WrongValuesError
 from kfd.paths import Layout
-from kfd.units import write_size
+from kfd.units import Room, write_size
 from kfd.yamlfile import Places
 
 # The key under which the name of a route goes into its model. It cannot be meant in a file.
@@ -64,9 +67,6 @@ Start = Literal["earliest", "latest"]
 Count = Annotated[int, count(1, 1000)]
 Interval = Annotated[Duration, at_least(0.1, "100ms")]
 Format = Annotated[str, only("kfd", "kfd", "the peer's wire format comes later")]
-MinFree = Annotated[
-    float, PlainSerializer("{:.0%}".format), only("1%", 0.01, "other shares come later")
-]
 
 
 def named_routes(routes: object) -> object:
@@ -97,8 +97,8 @@ class Upload(_Section):
     watch: Annotated[Watch, choice(Watch)] = "auto"
     poll_every: Interval = 10.0
     settle: Annotated[Interval | None, Given] = None  # None: as the watcher has it
-    then: Annotated[str, only("keep", "keep", "delete and move come with receipts")] = "keep"
-    receivers: Annotated[Count, only_value("1", 1, "more come with receipts")] = 1
+    then: Thereafter = KEEP
+    receivers: Count = 1  # of whose receipts make a file delivered
     rate_limit: Rate = None
     send: Flag = True
     format: Format = "kfd"
@@ -117,12 +117,10 @@ class Download(_Section):
     file_mode: FileMode = 0o640
     directory_mode: DirectoryMode = 0o750
     owner_group: Annotated[UnixGroup | None, Given] = None  # None: the daemon's
-    min_free: MinFree = 0.01  # share of the file system
+    min_free: MinFree = Room(share=0.01)
     format: Format = "kfd"
     max_size: Annotated[Size, at_least(1, "1B")] = 2**40
-    incomplete_timeout: Annotated[Duration, only_value("24h", 86400.0, "others come later")] = (
-        86400.0
-    )
+    incomplete_timeout: Annotated[Duration, at_least(1.0, "1s")] = 86400.0
     sealed: Annotated[Flag, only_value("false", False, "sealing comes later")] = False
 
 
@@ -194,6 +192,7 @@ class Config(_Section):
             *self.kafka.missing(),
             *_small_queue(self),
             *_shared_directories(self),
+            *_unsafe_thens(self),
             *_shared_groups(self),
         ]
         if faults:
@@ -218,6 +217,30 @@ def _shared_directories(config: Config) -> Iterator[Wrong]:
                 f"{other} {relation} that of {kind}.{name}",
                 "give each download a directory of its own, apart from those of other routes",
             )
+
+
+def _unsafe_thens(config: Config) -> Iterator[Wrong]:
+    """Files must not be moved to where they are sent again or in a download's way, and none may
+    go before every route has sent it."""
+    routes = [("uploads", upload.name, upload.directory) for upload in config.uploads.values()]
+    routes += [("downloads", route.name, route.directory) for route in config.downloads.values()]
+    for upload in config.uploads.values():
+        if upload.then == KEEP:
+            continue
+        for kind, name, directory in routes:
+            target = upload.then.directory
+            if target is not None and (relation := _relation(target, directory)):
+                yield Wrong(
+                    ("uploads", upload.name, "then"),
+                    f"{target} {relation} the directory of {kind}.{name}",
+                    "move files to a directory apart from those of all routes",
+                )
+            if kind == "uploads" and name != upload.name and _relation(upload.directory, directory):
+                yield Wrong(
+                    ("uploads", upload.name, "then"),
+                    f"its files are those of uploads.{name} too, which may not have sent them yet",
+                    "write keep, or give each route a directory of its own",
+                )
 
 
 def _relation(one: Path, other: Path) -> str:

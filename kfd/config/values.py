@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Literal, get_args
 
 import pathspec
 from pydantic import AfterValidator, BeforeValidator, InstanceOf, PlainSerializer
@@ -18,6 +19,21 @@ from kfd import units
 from kfd.config.wrong import Wrong, WrongValuesError, nearest
 from kfd.paths import Layout
 from kfd.units import WrongValueError
+
+
+@dataclass(frozen=True, slots=True)
+class Then:
+    """What becomes of a file once it is delivered. ``directory``: where it is moved to."""
+
+    action: Literal["keep", "delete", "move"]
+    directory: Path | None = None
+
+    def written(self) -> object:
+        """As it is written in the configuration."""
+        return self.action if self.directory is None else {"move": str(self.directory)}
+
+
+KEEP = Then("keep")
 
 _SHOWN = 60  # characters of a wrong value that an error quotes
 
@@ -206,6 +222,18 @@ def _is_pattern(text: str) -> bool:
     return all(pattern.include is not None for pattern in spec.patterns) and bool(text.strip())
 
 
+def _read_then(value: object) -> Then:
+    if value == "keep":
+        return KEEP
+    if value == "delete":
+        return Then("delete")
+    if isinstance(value, dict) and list(value) == ["move"] and isinstance(value["move"], str):
+        return Then("move", _read_directory(value["move"]))
+    raise WrongValueError(
+        "neither keep nor delete nor {move: DIR}", "write keep, delete, or {move: /srv/done}"
+    )
+
+
 def empty_section(value: object) -> object:
     """A section whose lines are all commented out is the empty one."""
     return {} if value is None else value
@@ -228,11 +256,15 @@ Duration = Annotated[float, PlainSerializer(units.write_duration), read_as(units
 Size = Annotated[int, PlainSerializer(units.write_size), read_as(units.parse_size)]
 ChunkSize = Annotated[int, PlainSerializer(units.write_size), read_as(_read_chunk_size)]
 Rate = Annotated[int | None, PlainSerializer(units.write_rate), read_as(units.parse_rate)]
+MinFree = Annotated[
+    InstanceOf[units.Room], PlainSerializer(units.write_room), read_as(units.parse_room)
+]
 Directory = Annotated[Path, PlainSerializer(str), read_as(_read_directory)]
 FileMode = Annotated[int, PlainSerializer("{:04o}".format), read_as(_read_mode)]
 DirectoryMode = Annotated[FileMode, AfterValidator(_check_directory_mode)]
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_read_patterns)]
 SomePatterns = Annotated[Patterns, AfterValidator(_check_some)]
+Thereafter = Annotated[InstanceOf[Then], PlainSerializer(Then.written), BeforeValidator(_read_then)]
 LayoutText = Annotated[
     InstanceOf[Layout], PlainSerializer(lambda layout: layout.text), read_as(_read_layout)
 ]

@@ -11,7 +11,16 @@ from dataclasses import dataclass, replace
 
 import click
 
-from kfd.control import MAX_DESCRIPTORS, File, SendParameters, SendReply, Sent, Transfer, Until
+from kfd.control import (
+    MAX_DESCRIPTORS,
+    File,
+    SendParameters,
+    SendReply,
+    Sent,
+    State,
+    Transfer,
+    Until,
+)
 from kfd.ctl.client import Client, encode_request
 from kfd.ctl.picked import Picked, described, open_file, pick
 from kfd.ctl.render import ProgressLine, count, elapsed, note, print_json, say, short
@@ -22,6 +31,7 @@ from kfd.marshal import to_json
 from kfd.units import human_duration, human_rate, human_size
 from kfd.varlink import MAX_REQUEST, encode
 
+_IN_KAFKA = (State.IN_KAFKA, State.DELIVERED)
 _RATE_WINDOW = 5.0  # seconds of the past that the shown rate is of
 
 
@@ -167,7 +177,7 @@ def _wait(settings: Settings, client: Client, order: Order, sent: Sequence[Sent]
     waited = {one.tid: one.size for one in sent if one.tid is not None and not one.refused}
     if not waited:
         return []
-    progress = Progress(sum(waited.values()))
+    progress = Progress(sum(waited.values()), len(waited))
     line = ProgressLine()
     try:
         return wait(
@@ -184,12 +194,15 @@ def _wait(settings: Settings, client: Client, order: Order, sent: Sequence[Sent]
 class Progress:
     """How far transfers are, how fast, and how long they still take."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, files: int) -> None:
         self._size = size
+        self._files = files
         self._seen: deque[tuple[float, int]] = deque()
 
     def text(self, transfers: Sequence[Transfer]) -> str:
         """`` 51%  118 MB/s  2s left   (Ctrl-C detaches)``."""
+        if len(transfers) == self._files and all(one.state in _IN_KAFKA for one in transfers):
+            return "In Kafka; waiting for a receiver   (Ctrl-C detaches)"
         done = sum(min(transfer.done, transfer.size) for transfer in transfers)
         rate = self._rate(done)
         left = f"  {human_duration(round((self._size - done) / rate))} left" if rate >= 1 else ""
@@ -217,10 +230,19 @@ def _conclude(
         say(f"Queued{': ' + amount + total if amount else ''}.  See: kfdctl list")
     elif transfers:
         what = f" ({amount}{total})" if amount else ""
-        say(
-            f"In Kafka{what} after {elapsed(seconds)};"
-            " not yet confirmed by a receiver.  See: kfdctl list"
-        )
+        if all(one.state is State.DELIVERED for one in transfers):
+            say(f"Delivered{what} after {elapsed(seconds)}.")
+        else:
+            say(
+                f"In Kafka{what} after {elapsed(seconds)};"
+                f" not yet confirmed by a receiver.  See: {_how_to_follow(transfers)}"
+            )
+
+
+def _how_to_follow(transfers: Sequence[Transfer]) -> str:
+    if len(transfers) == 1:
+        return f"kfdctl wait --until delivered {short(transfers[0].tid)}"
+    return "kfdctl list"
 
 
 def _detach(sent: Sequence[Sent], count_of_files: int) -> None:

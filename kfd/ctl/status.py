@@ -30,8 +30,9 @@ _DOWNLOADS = "ROUTE >RECEIVING >PUBLISHED >RECORDS BAD >LAG LAST"
 def status_command(settings: Settings, check: bool) -> ExitCode:
     """Show what kfd is doing, and what is wrong.
 
-    QUEUED and SENDING count files that wait and are in progress, RECORDS the messages read from
-    Kafka, PUBLISHED the files put together completely.
+    QUEUED and SENDING count files that wait and are in progress, IN-KAFKA those of which no
+    receiver has confirmed yet that it has them, DELIVERED those that are confirmed. RECORDS are the
+    messages read from Kafka, PUBLISHED the files put together completely.
     """
     with settings.connect() as client:
         status = client.call(GetStatusParameters(), GetStatusReply).status
@@ -50,16 +51,17 @@ def lines(status: Status) -> Iterator[str]:
         yield from table(_UPLOADS, [_upload(route) for route in status.uploads])
     if status.downloads:
         yield from table(_DOWNLOADS, [_download(route) for route in status.downloads])
+    yield from _bad_receipts(status.uploads)
     yield _footline(status)
     for problem in status.problems:
-        mark = coloured("!", "red")
+        mark = coloured("!", "red") if problem.degrades else "!"
         yield f"{mark} {problem.scope}: {problem.text} since {clock(problem.since)}"
         if problem.fix:
             yield f"  fix: {problem.fix}"
 
 
 def _degraded(status: Status) -> bool:
-    return status.state is DaemonState.DEGRADED or bool(status.problems)
+    return status.state is DaemonState.DEGRADED or any(one.degrades for one in status.problems)
 
 
 def _headline(status: Status) -> str:
@@ -79,6 +81,13 @@ def _headline(status: Status) -> str:
 
 def _rate(routes: Sequence[UploadRoute] | Sequence[DownloadRoute]) -> float:
     return sum(route.bytes_per_second for route in routes)
+
+
+def _bad_receipts(routes: Sequence[UploadRoute]) -> Iterator[str]:
+    """A line for each topic with receipts that were not used."""
+    for topic, bad in {route.topic: route.bad for route in routes}.items():
+        if any(bad.values()):
+            yield f"receipts about {topic} not used: {_bad(bad)}"
 
 
 def _footline(status: Status) -> str:

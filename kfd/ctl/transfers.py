@@ -46,14 +46,8 @@ def until_option(function: Callable[..., object]) -> Callable[..., object]:
 
 
 def parse_until(text: str) -> Until:
-    """What ``--until`` says; raises :class:`UsageError` for what kfd cannot know yet."""
-    until = Until(text.replace("-", "_"))
-    if until is Until.DELIVERED:
-        raise UsageError(
-            "--until delivered: kfd does not hear from receivers yet",
-            fix="--until in-kafka is the furthest that it knows",
-        )
-    return until
+    """What ``--until`` says."""
+    return Until(text.replace("-", "_"))
 
 
 @click.command()

@@ -16,7 +16,7 @@ from kfd.control import DaemonState, Direction, Sent, State, Status, Transfer
 from kfd.daemon.admission import Admission
 from kfd.daemon.context import Context
 from kfd.daemon.downloads import DownloadRoute, Downloads
-from kfd.daemon.ledger import incoming, queries
+from kfd.daemon.ledger import delivery, incoming, queries
 from kfd.daemon.ledger.queries import Tally
 from kfd.daemon.operations import DrainProgress, SendRequest
 from kfd.daemon.uploads import Uploads
@@ -83,7 +83,7 @@ class Answers:
             origin=self._ledger.origin,
             pid=os.getpid(),
             started_at=self._started_at,
-            state=self._state(degraded=bool(problems)),
+            state=self._state(degraded=self._health.degraded),
             brokers_up=self._topics.brokers_up,
             brokers_known=self._topics.brokers_known,
             producer_threads=self._uploads.threads,
@@ -126,18 +126,27 @@ class Answers:
 
     def _upload_routes(self, sent: Tallies) -> list[control.UploadRoute]:
         """The configured routes, then what was sent without one, or by one that is gone."""
-        rows = [
-            self._upload_route(name, route.topic, str(route.directory), route.send, sent)
+        bad = delivery.bad_counts(self._ledger.reader())
+        routes: dict[tuple[str, str], tuple[str | None, bool]] = {
+            (name, route.topic): (str(route.directory), route.send)
             for name, route in self._uploads.routes.items()
+        }
+        for name, topic in sent:
+            routes.setdefault((name, topic), (None, not name))
+        return [
+            self._upload_route(*key, directory, send, sent.get(key, {}), bad.get(key[1], {}))
+            for key, (directory, send) in routes.items()
         ]
-        configured = {(name, route.topic) for name, route in self._uploads.routes.items()}
-        others = [key for key in sent if key not in configured]
-        return rows + [self._upload_route(*key, None, not key[0], sent) for key in others]
 
     def _upload_route(
-        self, name: str, topic: str, directory: str | None, send: bool, sent: Tallies
+        self,
+        name: str,
+        topic: str,
+        directory: str | None,
+        send: bool,
+        tallies: dict[str, Tally],
+        bad: dict[str, int],
     ) -> control.UploadRoute:
-        tallies = sent.get((name, topic), {})
         last, last_at = _last(tallies.get(State.IN_KAFKA))
         return control.UploadRoute(
             route=name,
@@ -153,6 +162,7 @@ class Answers:
             bytes_per_second=self._rates.rate(name, topic),
             last=last,
             last_at=last_at,
+            bad=bad,
         )
 
     def _download_route(self, route: DownloadRoute, received: Tallies) -> control.DownloadRoute:

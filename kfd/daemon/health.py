@@ -24,12 +24,19 @@ class Health:
 
     def report(self, scope: str, key: str, text: str, fix: str = "") -> None:
         """Note a problem, or change its text; logged when it is new or different."""
+        self._put(scope, key, text, fix, degrades=True)
+
+    def note(self, scope: str, key: str, text: str, fix: str = "") -> None:
+        """As :meth:`report`, for what is shown, but keeps nothing from working."""
+        self._put(scope, key, text, fix, degrades=False)
+
+    def _put(self, scope: str, key: str, text: str, fix: str, *, degrades: bool) -> None:
         with self._lock:
             old = self._problems.get((scope, key))
             if old is not None and (old.text, old.fix) == (text, fix):
                 return
             since = old.since if old is not None else time.time()
-            self._problems[scope, key] = Problem(scope, text, fix, since)
+            self._problems[scope, key] = Problem(scope, text, fix, since, degrades)
         log.warning("%s: %s%s", scope, text, f" (fix: {fix})" if fix else "")
 
     def clear(self, scope: str, key: str) -> None:
@@ -43,6 +50,11 @@ class Health:
         """Whether there is a problem that was reported under one of these keys."""
         with self._lock:
             return any(key in keys for _, key in self._problems)
+
+    @property
+    def degraded(self) -> bool:
+        """Whether something doesn't work as it should."""
+        return any(problem.degrades for problem in self.problems())
 
     def problems(self) -> list[Problem]:
         with self._lock:

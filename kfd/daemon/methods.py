@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from kfd import control
-from kfd.control import INTERFACE, METHODS, Sent, Transfer, Until
+from kfd.control import INTERFACE, METHODS, Sent, Transfer
 from kfd.daemon.offered import checked_meta, offered_files
 from kfd.daemon.operations import OfferedFile, Operations, SendRequest
 from kfd.daemon.peer import Access
-from kfd.errors import KfdError, NotPermittedError
+from kfd.errors import NotPermittedError
 from kfd.marshal import MismatchError, from_json, to_json
 from kfd.varlink import (
     INTERFACE_NOT_FOUND,
@@ -210,10 +210,6 @@ def _check_wait(parameters: control.WaitParameters) -> None:
     for at, tid in enumerate(parameters.tids):
         if _TID.fullmatch(tid) is None:
             raise MismatchError(f"tids[{at}]", "32 hex digits, or the last 8, are expected")
-    if parameters.until is Until.DELIVERED:
-        raise KfdError(
-            "kfd does not hear from receivers yet", fix="wait for in_kafka, the furthest it knows"
-        )
 
 
 def _reply(parameters: object, *, continues: bool = False) -> Reply:

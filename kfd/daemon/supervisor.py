@@ -18,18 +18,22 @@ from types import FrameType
 
 import kfd
 from kfd.config import Config
+from kfd.config.values import KEEP
 from kfd.daemon import journal
 from kfd.daemon.answers import Answers
+from kfd.daemon.confirmations import Confirmations
 from kfd.daemon.context import Context
 from kfd.daemon.downloads import Downloads
 from kfd.daemon.health import Health
 from kfd.daemon.housekeeping import Housekeeper
-from kfd.daemon.ledger import Ledger
+from kfd.daemon.ledger import Ledger, disposals
 from kfd.daemon.notify import Notifier, watchdog_interval
 from kfd.daemon.rates import Rates
+from kfd.daemon.receiptsender import ReceiptSender
 from kfd.daemon.roots import check_apart
 from kfd.daemon.server import ControlServer
 from kfd.daemon.stage import Stage
+from kfd.daemon.thereafter import Thereafter
 from kfd.daemon.topics import TopicWatch
 from kfd.daemon.uploads import Uploads
 from kfd.errors import ExitCode, KfdError
@@ -99,9 +103,16 @@ class Supervisor:
         server = ControlServer(self._socket_path, config.control_group, answers, kfd.__version__)
         server.listen()
         housekeeper = Housekeeper(context, uploads, downloads, config.history)
-        for stage in (server, topics, housekeeper):
+        confirmations = Confirmations(context, config.uploads, uploads.requeued)
+        thereafter = [
+            Thereafter(route, context, uploads.identity_of(route.name))
+            for route in config.uploads.values()
+            if route.then != KEEP or route.name in disposals.routes(ledger.reader())
+        ]
+        looks_at_files: list[Stage] = [housekeeper, *thereafter]  # and hangs with a share
+        for stage in (server, topics, ReceiptSender(context), confirmations, *looks_at_files):
             self._own(stage)
-        self._stages.remove(housekeeper)  # it looks at files, and hangs with a share
+        self._stages = [one for one in self._stages if one not in looks_at_files]
         self._endings += [downloads.stop, uploads.stop]
         self._stages += [*uploads.stages(), *downloads.consumers()]
         downloads.start(self._on_death)
@@ -133,7 +144,7 @@ class Supervisor:
             self._wake.clear()
             if self._all_well():
                 self._notifier.watchdog()
-            problems = self._health.problems()
+            problems = [one for one in self._health.problems() if one.degrades]
             self._notifier.status(f"degraded: {problems[0].text}" if problems else "running")
 
     def _all_well(self) -> bool:

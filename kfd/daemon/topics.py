@@ -22,6 +22,7 @@ from kfd.kafka import (
     Topic,
     TopicRefusedError,
 )
+from kfd.receipts import topic_of
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +41,22 @@ class Wanted:
     least_retention: float = 0.0  # seconds; 0: nobody reads it
     senders: set[str] = field(default_factory=set)  # routes
     readers: set[str] = field(default_factory=set)
+    told: set[str] = field(default_factory=set)  # routes that read receipts on it
+    telling: set[str] = field(default_factory=set)  # routes that send receipts to it
 
     def copy(self) -> Wanted:
         """One that no other thread adds to."""
-        return replace(self, senders=self.senders.copy(), readers=self.readers.copy())
+        return replace(
+            self,
+            senders=self.senders.copy(),
+            readers=self.readers.copy(),
+            told=self.told.copy(),
+            telling=self.telling.copy(),
+        )
 
     @property
     def routes(self) -> set[str]:
+        """Those that can't work without it."""
         return self.senders | self.readers
 
 
@@ -96,6 +106,25 @@ class TopicWatch(Stage):
             wanted.readers.add(route)
             wanted.least_retention = max(wanted.least_retention, least_retention)
         self.look_soon()
+
+    def want_receipts(self, topic: str, route: str, *, sending: bool) -> None:
+        """A route sends receipts about the files on ``topic``, or reads them. It works without:
+        where they are to be sent, but can't be, is said. Any thread."""
+        name = topic_of(topic)
+        if name is None:
+            return
+        with self._lock:
+            wanted = self._wanted.setdefault(name, Wanted())
+            routes = wanted.telling if sending else wanted.told
+            if route in routes:
+                return
+            routes.add(route)
+        self.look_soon()
+
+    def receipts(self, topic: str) -> Topic | None:
+        """The topic for receipts about the files on ``topic``, if it can be used. Any thread."""
+        name = topic_of(topic)
+        return None if name is None else self.readable(name)
 
     def readable(self, topic: str) -> Topic | None:
         """The topic as it was seen last, if it can be read. Any thread."""
@@ -183,6 +212,8 @@ class TopicWatch(Stage):
 
     def _miss(self, name: str, wanted: Wanted) -> None:
         """A topic doesn't exist: make it, or say so."""
+        if not wanted.routes and not wanted.telling:
+            return  # receipts that nobody has sent yet
         if self._create:
             self._make(name, wanted)
         else:
@@ -242,17 +273,32 @@ class TopicWatch(Stage):
 
     def _tell(self, seen: Seen, wanted: Wanted) -> None:
         """Let the routes of a topic that exists be well, or say what is wrong."""
+        name = seen.topic.name
         faults = ((wanted.senders, seen.sending_fault), (wanted.readers, seen.reading_fault))
         for routes, fault in faults:
             for route in routes:
                 if fault is None:
-                    self._health.clear(route, f"topic {seen.topic.name}")
+                    self._health.clear(route, f"topic {name}")
                 else:
-                    self._health.report(route, f"topic {seen.topic.name}", str(fault), fault.fix)
+                    self._health.report(route, f"topic {name}", str(fault), fault.fix)
+        if seen.reading_fault is None:
+            for route in wanted.told | wanted.telling:
+                self._health.clear(route, f"receipts {name}")
+        else:
+            self._note(name, wanted, str(seen.reading_fault), seen.reading_fault.fix)
 
     def _report(self, name: str, wanted: Wanted, text: str, fix: str) -> None:
         for route in wanted.routes:
             self._health.report(route, f"topic {name}", text, fix)
+        self._note(name, wanted, text, fix)
+
+    def _note(self, name: str, wanted: Wanted, text: str, fix: str) -> None:
+        """Without receipts files move all the same, but no sender calls them delivered."""
+        for route in wanted.told | wanted.telling:
+            self._health.note(
+                route, f"receipts {name}", f"no receipts: {text}",
+                f"{fix}; without it files are moved, but not called delivered",
+            )  # fmt: skip
 
 
 def _create_command(name: str) -> str:

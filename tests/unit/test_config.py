@@ -16,8 +16,10 @@ from pydantic import ValidationError
 
 from kfd.config import Config, from_flags, from_values, load, show
 from kfd.config.properties import RESERVED, is_secret
+from kfd.config.values import Then
 from kfd.errors import ConfigError, ExitCode, KfdError, PermissionProblemError, UsageError
 from kfd.paths import Layout
+from kfd.units import Room
 from tests.privileges import unprivileged
 from tests.support import CHECKOUT
 
@@ -86,7 +88,8 @@ def test_routes_know_their_names_and_defaults(tmp_path: Path) -> None:
     assert (download.name, download.group) == ("archive", "kfd-archive")
     assert download.layout == Layout.parse("{origin}/{path}")
     assert (download.file_mode, download.directory_mode) == (0o640, 0o750)
-    assert (download.min_free, download.incomplete_timeout) == (0.01, 86400.0)
+    assert (download.min_free, download.incomplete_timeout) == (Room(share=0.01), 86400.0)
+    assert (upload.then, upload.receivers) == (Then("keep"), 1)
 
 
 def test_every_value_is_read_in_its_unit(tmp_path: Path) -> None:
@@ -99,6 +102,8 @@ def test_every_value_is_read_in_its_unit(tmp_path: Path) -> None:
     watch: poll
     poll_every: 500ms
     settle: 1m
+    then: {move: /srv/done/}
+    receivers: 2
     rate_limit: 20MiB
     send: false
 """
@@ -112,7 +117,9 @@ def test_every_value_is_read_in_its_unit(tmp_path: Path) -> None:
     file_mode: 0604
     directory_mode: "700"
     owner_group: analysts
+    min_free: 20GiB
     max_size: 10MB
+    incomplete_timeout: 90m
 """
     )
     rest = "chunk_size: 16384\npools: {producer_threads: 2}\nqueue: {size: 1MiB}\nhistory: 1h\n"
@@ -133,6 +140,8 @@ def test_every_value_is_read_in_its_unit(tmp_path: Path) -> None:
         "latest",
     )
     assert (down.file_mode, down.directory_mode, down.owner_group) == (0o604, 0o700, "analysts")
+    assert (up.then, up.receivers) == (Then("move", Path("/srv/done")), 2)
+    assert (down.min_free, down.incomplete_timeout) == (Room(size=20 * 2**30), 5400.0)
     assert (down.max_size, config.chunk_size, config.history) == (10_000_000, 16384, 3600.0)
     assert (config.pools.producer_threads, config.pools.consumer_threads) == (2, 5)
     assert (config.queue.messages, config.queue.size) == (3000, MIB)
@@ -156,6 +165,21 @@ def test_two_uploads_may_share_a_directory(tmp_path: Path) -> None:
         )
     )
     assert config.uploads["too"].directory == Path("/srv/one")
+
+
+def test_a_file_does_not_go_before_all_routes_have_sent_it(tmp_path: Path) -> None:
+    uploads = """\
+uploads:
+  all: {directory: /srv, topic: a}
+  one: {directory: /srv/one, topic: b, then: delete}
+"""
+    assert faults(written(tmp_path, KAFKA, uploads)) == [
+        (
+            "kfd.yaml:5: uploads.one.then: its files are those of uploads.all too,"
+            " which may not have sent them yet",
+            "write keep, or give each route a directory of its own",
+        )
+    ]
 
 
 def test_a_configuration_cannot_be_changed(tmp_path: Path) -> None:
@@ -299,18 +323,28 @@ def test_the_shipped_file_shows_every_key() -> None:
             "gitignore style, like *.trc",
         ),
         (
-            "then: delete",
-            "uploads.scope3.then: only keep for now; delete and move come with receipts",
-            "write keep",
+            "then: remove",
+            "uploads.scope3.then: neither keep nor delete nor {move: DIR}",
+            "write keep, delete, or {move: /srv/done}",
         ),
         (
-            "then: {move: /srv/done}",
-            "uploads.scope3.then: only keep for now; delete and move come with receipts",
-            "write keep",
+            "then: {copy: /srv/done}",
+            "uploads.scope3.then: neither keep nor delete nor {move: DIR}",
+            "write keep, delete, or {move: /srv/done}",
         ),
         (
-            "receivers: 2",
-            "uploads.scope3.receivers: only 1 for now; more come with receipts",
+            "then: {move: done}",
+            "uploads.scope3.then: 'done' is not an absolute path",
+            "begin it with /",
+        ),
+        (
+            "then: {move: /srv/scope3/done}",
+            "uploads.scope3.then: /srv/scope3/done is inside the directory of uploads.scope3",
+            "move files to a directory apart from those of all routes",
+        ),
+        (
+            "receivers: 0",
+            "uploads.scope3.receivers: 0 is not between 1 and 1000",
             "write 1",
         ),
         (
@@ -356,14 +390,14 @@ MODE_FIX = 'three octal digits after a 0, like "0640"'
         ),
         ("max_size: 0", "downloads.archive.max_size: too small", "at least 1B"),
         (
-            "min_free: 5%",
-            "downloads.archive.min_free: only 1% for now; other shares come later",
-            "write 1%",
+            "min_free: 100%",
+            "downloads.archive.min_free: '100%' is not a share of a disk",
+            "write it like 1%, 0.5%",
         ),
         (
-            "incomplete_timeout: 48h",
-            "downloads.archive.incomplete_timeout: only 24h for now; others come later",
-            "write 24h",
+            "incomplete_timeout: 10ms",
+            "downloads.archive.incomplete_timeout: too small",
+            "at least 1s",
         ),
         (
             "sealed: true",

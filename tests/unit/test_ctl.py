@@ -168,7 +168,6 @@ def test_every_verb_has_help(verb: str) -> None:
         (["wait", TID, "--timeout", "soon"], "'soon' is not a duration"),
         (["send", "-"], "standard input cannot be sent yet"),
         (["send", "/etc"], "/etc is a directory"),
-        (["send", "/etc/hostname", "--until", "delivered"], "kfd does not hear from receivers"),
         (["send", "/etc/hostname", "--meta", "x"], "--meta x: write it as KEY=VALUE"),
         (["send", "/etc/hostname", "--meta", "x=1", "--meta", "x=2"], "given twice"),
         (["send", "/etc/hostname", "/etc/hosts", "--name", "n"], "--name is for one file"),
@@ -284,13 +283,33 @@ def test_send_says_where_and_waits(served: Path, operations: MemoryOperations, t
     first, second = out.splitlines()
     assert first == "run42.trc  2 KiB  scope3 -> lecroy_files  id 9f2c41d7"
     assert re.fullmatch(
-        r"In Kafka after [0-9.]+ s; not yet confirmed by a receiver\.  See: kfdctl list", second
+        r"In Kafka after [0-9.]+ s; not yet confirmed by a receiver\."
+        r"  See: kfdctl wait --until delivered 9f2c41d7",
+        second,
     )
     (request,) = operations.sent
     assert request.meta == {"run": "42", "e": "a=b"}
     assert [file.source for file in request.files] == [os.fsencode(trace)]
     assert [(file.name, file.fallback) for file in request.files] == [(None, None)]
     assert operations.contents == [b"v" * 100]
+
+
+def test_send_waits_for_a_receiver(served: Path, operations: MemoryOperations, trace: Path) -> None:
+    terminal = Terminal("send", trace, "--until", "delivered", "--socket", served)
+    terminal.read_until(r"In Kafka; waiting for a receiver   \(Ctrl-C detaches\)")
+    operations.update(TID, state=State.DELIVERED)
+    assert terminal.end() == 0
+    assert re.search(r"\r\x1b\[KDelivered after [0-9.]+ s\.", terminal.screen)
+
+
+def test_send_says_which_receivers_did_not_take_it(
+    served: Path, operations: MemoryOperations, trace: Path
+) -> None:
+    terminal = Terminal("send", trace, "--until", "delivered", "--socket", served)
+    terminal.read_until("waiting for a receiver")
+    operations.update(TID, state=State.FAILED, reason="quarantined at lab2: digest-mismatch")
+    assert terminal.end() == 10
+    assert "run42.trc failed: quarantined at lab2: digest-mismatch" in terminal.screen
 
 
 def test_send_passes_its_options_on(
@@ -505,7 +524,7 @@ def test_an_interrupt_without_a_terminal_detaches_too(
 
 
 def test_progress_of_nothing_is_no_division_by_it() -> None:
-    assert Progress(0).text([transfer(TID, size=0)]) == "  0%  0   (Ctrl-C detaches)"
+    assert Progress(0, 1).text([transfer(TID, size=0)]) == "  0%  0   (Ctrl-C detaches)"
 
 
 # --- status ---------------------------------------------------------------------------------
@@ -550,6 +569,25 @@ def test_status_check(served: Path, operations: MemoryOperations) -> None:
     operations.now = replace(operations.now, problems=(Problem("kafka", "away", "", NOON),))
     assert run("status", "--check", "--socket", served)[0] == 1
     assert run("status", "--socket", served)[0] == 0
+
+
+def test_status_says_what_degrades_nothing(served: Path, operations: MemoryOperations) -> None:
+    note = Problem("archive", "no receipts", "allow them", NOON, degrades=False)
+    operations.now = replace(operations.now, problems=(note,))
+    code, out, _ = run("status", "--check", "--socket", served)
+    assert code == 0
+    assert "! archive: no receipts since" in out
+    assert "running" in out
+
+
+def test_status_says_which_receipts_were_not_used(
+    served: Path, operations: MemoryOperations
+) -> None:
+    busy = busy_status(NOON)
+    uploads = [replace(route, bad={"unknown": 2}) for route in busy.uploads]
+    operations.now = replace(busy, uploads=uploads)
+    lines = run("status", "--socket", served)[1].splitlines()
+    assert lines.count("receipts about lecroy_files not used: 2 (unknown)") == 1
 
 
 def test_status_json(served: Path, operations: MemoryOperations) -> None:
@@ -624,6 +662,14 @@ def test_wait(served: Path, operations: MemoryOperations) -> None:
     assert (code, out) == (0, "f0  in-kafka  id 00000000\nf2  published  id 00000002\n")
     code, out, err = run("wait", "00000001", "--socket", served)
     assert (code, err) == (10, "f1 failed: no such topic\n")
+    until = ("--until", "delivered", "--timeout", "300ms")
+    code, out, err = run("wait", "00000000", *until, "--socket", served)
+    assert (code, out) == (75, "")
+    operations.update(f"{0:032x}", state=State.DELIVERED)
+    code, out, err = run("wait", "00000000", "--until", "delivered", "--socket", served)
+    assert (code, out) == (0, "f0  delivered  id 00000000\n")
+    listed = run_json("list", "--state", "delivered", "--socket", served)["transfers"]
+    assert [one["path"] for one in listed] == ["f0"]
     code, out, err = run("wait", "77777777", "--socket", served)
     assert (code, err) == (12, "kfdctl: no transfer 77777777\n  fix: see kfdctl list\n")
 

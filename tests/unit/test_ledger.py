@@ -7,6 +7,7 @@ import shutil
 import signal
 import sqlite3
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
@@ -25,18 +26,22 @@ from kfd.daemon.ledger import (
     LedgerError,
     accepting,
     database,
+    delivery,
     endings,
     incoming,
     known,
     outgoing,
     queries,
+    resending,
 )
 from kfd.daemon.ledger.accepting import Accepted, Offer
+from kfd.daemon.ledger.delivery import Heard, Rules
 from kfd.daemon.ledger.endings import Ending
 from kfd.daemon.ledger.incoming import BadRecord, Received
 from kfd.daemon.ledger.outgoing import LARGE, SMALL, Claim, Progress
 from kfd.daemon.ledger.schema import MIGRATIONS
 from kfd.errors import ConfigError, ExitCode, KfdError, NoSuchTransferError, UsageError
+from kfd.receipts import Outcome, Receipt
 from tests.parts import (
     TOPIC_ID,
     Sent,
@@ -705,11 +710,19 @@ def test_postponed_transfer_is_not_due(ledger: Ledger) -> None:
     tid = accept_one(ledger, version(size=1))
     (waiting,) = queued(ledger)
     newer = version(size=5 * CHUNK_SIZE, mtime_ns=77, inode=8)
-    ledger.write(lambda db: endings.postpone(db, waiting, newer, CHUNK_SIZE, 2e10))
+    ledger.write(lambda db: endings.postpone(db, waiting, newer, CHUNK_SIZE, time.time() + 9))
     assert queued(ledger, SMALL) == queued(ledger, LARGE) == []
     columns = "state, size, mtime_ns, inode, lane"
     assert row(ledger, tid, columns) == ("queued", newer.size, 77, 8, LARGE)
     assert known.earlier(ledger.reader(), "lab", "t", newer) == tid
+
+
+def test_clock_set_back_postpones_nothing(ledger: Ledger) -> None:
+    accept_one(ledger, version())
+    (waiting,) = queued(ledger)
+    a_year_on = time.time() + 365 * 86400
+    ledger.write(lambda db: endings.postpone(db, waiting, version(size=2), CHUNK_SIZE, a_year_on))
+    assert [one.size for one in queued(ledger)] == [2]
 
 
 def test_oldest_or_newest_first_of_one_lane(ledger: Ledger) -> None:
@@ -789,7 +802,9 @@ def closed_in(ledger: Ledger, partition: int, tids: list[bytes]) -> set[bytes]:
 
 
 def newest(ledger: Ledger, sent: Sent) -> incoming.Published | None:
-    return incoming.latest(ledger.reader(), "archive", TOPIC_ID, sent.origin, sent.path)
+    return incoming.newest(ledger.reader(), "archive", TOPIC_ID, sent.origin, [sent.path]).get(
+        sent.path
+    )
 
 
 def test_published_transfer_is_closed_and_the_newest(ledger: Ledger) -> None:
@@ -997,7 +1012,7 @@ class Explaining:
         lambda db: known.after(db, "lab", "t", b"a", 9),
         lambda db: incoming.intents(db, "archive"),
         lambda db: incoming.closed(db, "archive", TOPIC_ID, 0, [bytes(16)] * 3),
-        lambda db: incoming.latest(db, "archive", TOPIC_ID, "o", b"p"),
+        lambda db: incoming.newest(db, "archive", TOPIC_ID, "o", [b"p"]),
         lambda db: queries.find(db, "here", "0" * 32),
     ],
     ids=[
@@ -1031,6 +1046,8 @@ class Counting(RuleBasedStateMachine):
         self.db = sqlite3.connect(":memory:", isolation_level=None)
         for step in MIGRATIONS:
             self.db.executescript(step)
+        identity = {"origin": b"lab2", "instance": bytes(16)}
+        self.db.executemany("INSERT INTO identity VALUES (?, ?)", identity.items())
         self.pruned: Counter[tuple[object, ...]] = Counter()
         self.pruned_size: Counter[tuple[object, ...]] = Counter()
         self.intended: list[Received] = []
@@ -1073,7 +1090,7 @@ class Counting(RuleBasedStateMachine):
         size = data.draw(st.none() | self.sizes)
         batch = [
             Ending(
-                one, state, 1, forget=again,
+                one, state, 1, forget=again, digest=bytes(32),
                 successor=None if size is None else version(one.path, size=size),
             )
             for one in chosen
@@ -1084,6 +1101,31 @@ class Counting(RuleBasedStateMachine):
     def start_over(self, data: st.DataObject) -> None:
         for one in self.some(data, [*self.rows("sending"), *self.rows("cancelled")])[:1]:
             endings.start_over(self.db, one, "why")
+
+    @rule(path=paths, size=sizes, route=routes)
+    def send(self, path: bytes, size: int, route: str) -> None:
+        accepting.accept(self.db, offer(version(path, size=size), route=route, again=True))
+        batch = [Ending(one, "in_kafka", 1, digest=bytes(32)) for one in self.rows("queued")]
+        endings.end(self.db, batch)
+
+    @rule(data=st.data(), outcome=st.sampled_from(Outcome))
+    def hear(self, data: st.DataObject, outcome: Outcome) -> None:
+        for one in [*self.rows("in_kafka")[-2:], *self.rows("sending")[-1:]]:
+            generation = data.draw(st.sampled_from([None, one.generation, one.generation + 1]))
+            receipt = Receipt(one.tid, outcome, bytes(32), generation)
+            heard = [Heard("lab2", bytes(16), receipt, ours=True)]
+            rules = Rules({"lab": data.draw(st.integers(1, 2))}, frozenset({("lab", "t")}))
+            delivery.hear(self.db, "t", heard, {}, [], rules)
+            delivery.hear_early(self.db, rules, 10)
+
+    @rule()
+    def resend(self) -> None:
+        self.db.execute("UPDATE outgoing SET resend_at = 1 WHERE resend_at IS NOT NULL")
+        resending.due(self.db, 10)
+
+    @rule()
+    def topic_is_made_again(self) -> None:
+        resending.from_old_topic(self.db, "t", "another", 0, 10)
 
     @rule(data=st.data(), size=sizes)
     def postpone(self, data: st.DataObject, size: int) -> None:

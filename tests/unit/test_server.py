@@ -738,10 +738,14 @@ def test_wait_without_more_answers_now(raw: Raw, operations: MemoryOperations) -
     assert answer["parameters"]["transfers"][0]["state"] == "sending"
 
 
-def test_nobody_waits_for_what_never_comes(raw: Raw, operations: MemoryOperations) -> None:
-    operations.known[TID] = transfer(TID)
-    answer = raw.call("Wait", {"tids": [TID], "until": "delivered"}, more=True)
-    assert answer["error"] == "io.kfd.Control.Refused"
+def test_wait_for_a_receiver_ends_with_its_receipt(raw: Raw, operations: MemoryOperations) -> None:
+    operations.known[TID] = transfer(TID, state=State.IN_KAFKA)
+    raw.write("Wait", {"tids": [TID], "until": "delivered"}, more=True)
+    assert raw.read()["parameters"]["transfers"][0]["state"] == "in_kafka"
+    operations.update(TID, state=State.DELIVERED)
+    last = raw.read()
+    assert last["parameters"]["transfers"][0]["state"] == "delivered"
+    assert not last.get("continues")
 
 
 def test_a_client_that_goes_away_in_a_stream_is_noticed(

@@ -31,6 +31,7 @@ class Ending:
     forget: bool = False  # this version isn't known as sent any longer
     successor: FileVersion | None = None  # to be queued in its place, once it has settled
     not_before: float = 0.0  # epoch seconds, for the successor
+    digest: bytes | None = None  # of the file, once it is in Kafka
 
 
 def end(writer: Connection, endings: Sequence[Ending]) -> None:
@@ -57,14 +58,18 @@ def end(writer: Connection, endings: Sequence[Ending]) -> None:
 def _end(writer: Connection, endings: Sequence[Ending], now: float) -> set[int]:
     """The ids of those that had not ended before."""
     rows = [
-        (*(one.row.id, one.state, one.acked, one.first_offset, now, one.reason, one.fix),)
+        (
+            *(one.row.id, one.state, one.acked, one.first_offset, now, one.reason, one.fix),
+            one.digest,
+        )
         for one in endings
     ]
     returned = bulk.execute(
         writer,
         "UPDATE outgoing SET state = e.column2, acked = e.column3,"
         " first_offset = coalesce(e.column4, first_offset), acked_at = e.column5,"
-        " ended_at = e.column5, reason = e.column6, fix = e.column7"
+        " ended_at = e.column5, reason = e.column6, fix = e.column7,"
+        " digest = coalesce(e.column8, digest)"
         " FROM (VALUES {rows}) AS e"
         " WHERE id = e.column1 AND state IN ('queued', 'sending') RETURNING id",
         rows,

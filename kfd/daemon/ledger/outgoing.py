@@ -63,6 +63,7 @@ _COLUMNS = (
     " o.first_offset, o.acked_at, o.not_before, o.uid"
 )
 _COLUMNS_WAITING = _COLUMNS.replace("o.topic_id, o.partition", "p.topic_id, p.partition")
+_LONGEST_WAIT = 60.0  # seconds; files settle for less
 _META = 12  # its place among the columns
 _NO_META: Mapping[str, str] = {}
 
@@ -76,14 +77,18 @@ def _outgoing(row: Sequence[Any]) -> Outgoing:
 def waiting(
     reader: Connection, route: str, topic: str, lane: int, *, newest: bool, limit: int
 ) -> list[Outgoing]:
-    """Queued transfers of one lane that are due, the oldest or the newest first."""
+    """Queued transfers of one lane that are due, the oldest or the newest first.
+
+    One that would have to settle for long is due as well: the clock was set back meanwhile.
+    """
     order = "DESC" if newest else "ASC"
+    now = time.time()
     rows = reader.execute(
         f"SELECT {_COLUMNS_WAITING} FROM outgoing o"
         " JOIN outgoing_path p ON p.topic = o.topic AND p.path = o.path"
         " WHERE o.state = 'queued' AND o.route = ? AND o.topic = ? AND o.lane = ?"
-        f" AND o.not_before <= ? ORDER BY o.id {order} LIMIT ?",
-        (route, topic, lane, time.time(), limit),
+        f" AND (o.not_before <= ? OR o.not_before > ?) ORDER BY o.id {order} LIMIT ?",
+        (route, topic, lane, now, now + _LONGEST_WAIT, limit),
     )
     return [_outgoing(row) for row in rows.fetchall()]
 
@@ -101,6 +106,17 @@ def sending(reader: Connection) -> list[Outgoing]:
     rows = reader.execute(
         f"SELECT {_COLUMNS} FROM outgoing o INDEXED BY outgoing_sending"
         " WHERE o.state = 'sending' ORDER BY o.id"
+    )
+    return [_outgoing(row) for row in rows]
+
+
+def by_id(connection: Connection, numbers: Sequence[int]) -> list[Outgoing]:
+    """These rows, whatever their states, in the order of their acceptance."""
+    rows = bulk.select(
+        connection,
+        f"SELECT {_COLUMNS} FROM outgoing o WHERE o.id IN {bulk.PLACE}",
+        (),
+        sorted(numbers),
     )
     return [_outgoing(row) for row in rows]
 
@@ -149,13 +165,15 @@ class Progress:
     acked: int
     first_offset: int | None
     acked_at: float
+    digest: bytes | None = None  # of the file, once all of it was read
 
 
 def note_progress(writer: Connection, progress: Sequence[Progress]) -> None:
     """Remember acknowledged prefixes, so that a restart needn't send them again."""
     writer.executemany(
-        "UPDATE outgoing SET acked = ?, first_offset = ?, acked_at = ? WHERE id = ?",
-        [(p.acked, p.first_offset, p.acked_at, p.id) for p in progress],
+        "UPDATE outgoing SET acked = ?, first_offset = ?, acked_at = ?,"
+        " digest = coalesce(?, digest) WHERE id = ?",
+        [(p.acked, p.first_offset, p.acked_at, p.digest, p.id) for p in progress],
     )
 
 

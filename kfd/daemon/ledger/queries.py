@@ -17,7 +17,7 @@ _TAIL = 4  # bytes of a tid that its short form (8 hex digits) shows
 
 _UPLOAD = (
     "SELECT tid, 'upload', route, topic, :origin, path, size, state,"
-    " CASE WHEN state = 'in_kafka' THEN size"
+    " CASE WHEN state IN ('in_kafka', 'delivered') THEN size"
     "      ELSE min(size, acked * coalesce(chunk_size, 0)) END,"
     " reason, fix, queued_at, ended_at, successor FROM outgoing"
 )

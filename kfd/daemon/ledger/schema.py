@@ -150,6 +150,73 @@ VERSION_2 = """
 DROP INDEX outgoing_tail;                 -- written all over with each file, read once in a while
 DROP INDEX incoming_tail;
 CREATE INDEX incoming_tid ON incoming (tid);
+
+-- Sending: what receivers say of what is in Kafka.
+
+ALTER TABLE outgoing ADD COLUMN digest BLOB;              -- of the file, once it is in Kafka
+ALTER TABLE outgoing ADD COLUMN tries INTEGER NOT NULL DEFAULT 0;  -- how often it was refused
+ALTER TABLE outgoing ADD COLUMN resend_at REAL;           -- it was refused: when to send it again
+CREATE INDEX outgoing_resend ON outgoing (resend_at) WHERE resend_at IS NOT NULL;
+
+CREATE TABLE confirmation (               -- receipts that don't decide about a transfer, or not yet
+    id         INTEGER PRIMARY KEY,
+    tid        BLOB NOT NULL,
+    receiver   BLOB NOT NULL,             -- the receiving ledger's instance
+    name       TEXT NOT NULL,             -- the receiver's origin
+    outcome    TEXT NOT NULL,
+    digest     BLOB,
+    generation INTEGER,
+    reason     TEXT NOT NULL,
+    early      INTEGER NOT NULL,          -- 1: came before the ledger knew that it is in Kafka
+    UNIQUE (tid, receiver)
+);
+CREATE INDEX confirmation_early ON confirmation (id) WHERE early;
+
+CREATE TABLE receipt_position (           -- up to where receipts topics are read
+    topic     TEXT NOT NULL,
+    topic_id  TEXT NOT NULL,
+    partition INTEGER NOT NULL,
+    offset    INTEGER NOT NULL,           -- the next one
+    PRIMARY KEY (topic, topic_id, partition)
+) WITHOUT ROWID;
+
+CREATE TABLE sent_to (                    -- the topic of this name to which files were sent last
+    topic    TEXT PRIMARY KEY,
+    topic_id TEXT NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE bad_receipt (
+    topic   TEXT NOT NULL,                -- that of the files
+    reason  TEXT NOT NULL,
+    count   INTEGER NOT NULL,
+    PRIMARY KEY (topic, reason)
+) WITHOUT ROWID;
+
+CREATE TABLE disposal (                   -- delivered files to be deleted or moved
+    id       INTEGER PRIMARY KEY,         -- that of the transfer
+    tid      BLOB NOT NULL,
+    route    TEXT NOT NULL,
+    path     BLOB NOT NULL,
+    source   BLOB NOT NULL,
+    device   INTEGER NOT NULL,
+    inode    INTEGER NOT NULL,
+    size     INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL
+);
+CREATE INDEX disposal_route ON disposal (route);
+CREATE INDEX outgoing_asked ON outgoing (source)       -- what people asked for isn't disposed of
+    WHERE uid IS NOT NULL AND state IN ('queued', 'sending');
+
+-- Receiving: what senders are to be told.
+
+CREATE TABLE receipt (
+    id     INTEGER PRIMARY KEY,
+    topic  TEXT NOT NULL,                 -- that of the files
+    sender BLOB,                          -- the sending ledger's instance; NULL: not known
+    count  INTEGER NOT NULL,              -- of transfers
+    record BLOB NOT NULL                  -- the receipts as they go to Kafka
+);
+CREATE INDEX receipt_topic ON receipt (topic);
 """
 
 MIGRATIONS: tuple[str, ...] = (VERSION_1, VERSION_2)

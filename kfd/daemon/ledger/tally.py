@@ -22,15 +22,31 @@ class Ended(NamedTuple):
 
 def count(writer: Connection, direction: str, ended: Iterable[Ended], now: float) -> None:
     """Add to the counts. ``direction`` is upload or download, ``now`` is in epoch seconds."""
-    groups: dict[tuple[str, str, str], list[Ended]] = {}
-    for one in ended:
-        groups.setdefault(one[:3], []).append(one)
     writer.executemany(
         "INSERT INTO tally VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
         " count = count + excluded.count, size = size + excluded.size,"
         " last = excluded.last, last_at = excluded.last_at",
         [
             (direction, *key, len(group), sum(one.size for one in group), group[-1].name, now)
-            for key, group in groups.items()
+            for key, group in _groups(ended).items()
         ],
     )
+
+
+def uncount(writer: Connection, direction: str, left: Iterable[Ended]) -> None:
+    """Take out of the counts what has left a state again for one that is further on."""
+    writer.executemany(
+        "UPDATE tally SET count = max(0, count - ?), size = max(0, size - ?)"
+        " WHERE direction = ? AND route = ? AND topic = ? AND state = ?",
+        [
+            (len(group), sum(one.size for one in group), direction, *key)
+            for key, group in _groups(left).items()
+        ],
+    )
+
+
+def _groups(ended: Iterable[Ended]) -> dict[tuple[str, str, str], list[Ended]]:
+    groups: dict[tuple[str, str, str], list[Ended]] = {}
+    for one in ended:
+        groups.setdefault(one[:3], []).append(one)
+    return groups
