@@ -79,13 +79,14 @@ def client_properties(properties: Mapping[str, str], on_error: ErrorHandler) -> 
     """The properties that all of kfd's Kafka clients share.
 
     ``on_error`` is called in the thread that polls the client. A broker that comes back is found
-    within a second, not librdkafka's ten.
+    within a second, not librdkafka's ten; a partition that is added within ten, not 300.
     """
     return {
         "client.id": "kfd",
         "reconnect.backoff.ms": "100",
         "reconnect.backoff.max.ms": "1000",
         "socket.keepalive.enable": "true",
+        "topic.metadata.refresh.interval.ms": "10000",
         **properties,
         "allow.auto.create.topics": "false",
         "log.connection.close": "false",
@@ -169,8 +170,17 @@ class ClusterView:
         )
 
     def create(self, name: str) -> None:
-        """Make a topic with the brokers' defaults. One that exists meanwhile is as good."""
-        request = NewTopic(name, num_partitions=-1, replication_factor=-1)
+        """Make a topic with the brokers' defaults. One that exists meanwhile is as good.
+
+        But for its times, which are the brokers': with those of a sender whose clock is behind,
+        retention would delete what nobody has read, and one that is ahead would be refused.
+        """
+        request = NewTopic(
+            name,
+            num_partitions=-1,
+            replication_factor=-1,
+            config={"message.timestamp.type": "LogAppendTime"},
+        )
         answer = self._admin.create_topics([request], request_timeout=self._timeout)[name]
         self._result(answer, name, {KafkaError.TOPIC_ALREADY_EXISTS})
 

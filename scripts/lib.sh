@@ -99,3 +99,36 @@ need_environment() {
 works() {
     "$1/bin/pip" --version >/dev/null 2>&1
 }
+
+# need_fault_tools: what faults are made with, if this is root; elsewhere those tests are skipped.
+need_fault_tools() {
+    [ "$(id -u)" -eq 0 ] || return 0
+    set --
+    command -v strace >/dev/null || set -- "$@" strace
+    command -v faketime >/dev/null || set -- "$@" faketime
+    command -v cc >/dev/null || set -- "$@" gcc libc6-dev # tests/faults/clock_shim.c
+    command -v mkfs.ext4 >/dev/null || set -- "$@" e2fsprogs
+    command -v ip >/dev/null || set -- "$@" iproute2
+    [ $# -eq 0 ] || install_packages "$@"
+}
+
+# own_broker NAME: one in a directory of its own, so that a user's is left alone; ended and removed
+# on exit. Two runs of that name take turns; what a killed run left is ended first.
+own_broker() {
+    own_name=$1
+    export KFD_BROKER_DIR="$checkout/.kfd-broker/$own_name"
+    mkdir -p "$KFD_BROKER_DIR"
+    exec 7>"$checkout/.kfd-broker/$own_name.lock"
+    flock -n 7 || { say "waiting for another scripts/$own_name ..."; flock 7; }
+    trap remove_own_broker EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+    sh "$checkout/scripts/broker" stop --purge
+    KFD_BOOTSTRAP=$(sh "$checkout/scripts/broker" start 7>&-)
+    export KFD_BOOTSTRAP="${KFD_BOOTSTRAP#KFD_BOOTSTRAP=}"
+}
+
+remove_own_broker() {
+    KFD_BOOTSTRAP='' sh "$checkout/scripts/broker" stop --purge
+    rm -rf "$KFD_BROKER_DIR"
+}

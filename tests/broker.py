@@ -15,31 +15,36 @@ from tests.support import CHECKOUT
 
 
 class Broker:
-    """The broker in a directory of its own, which tests may stop, crash and start again.
+    """The broker, or several, in a directory of their own, which tests may stop, crash and start.
 
-    It keeps its port, so ``bootstrap`` stays the same.
+    They keep their ports, so ``bootstrap`` stays the same. ``node``: one of several, from 1 on.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, brokers: int = 1, *, advertise: int | None = None) -> None:
+        """``advertise``: the port of a proxy to which a single broker sends its clients."""
+        self._advertise = [] if advertise is None else ["--advertise", str(advertise)]
+        self.nodes = range(1, brokers + 1)
         self._environment = {k: v for k, v in os.environ.items() if k != "KFD_BOOTSTRAP"}
         self._environment["KFD_BROKER_DIR"] = str(directory)
         self.bootstrap = ""
 
-    def start(self) -> None:
-        """Start it unless it runs; returns when it answers."""
-        name, _, self.bootstrap = self._script("start").strip().partition("=")
+    def start(self, node: int | None = None) -> None:
+        """Start those that don't run; returns when they answer."""
+        number = ["--brokers", str(len(self.nodes))]
+        answer = self._script("start", *number, *self._advertise, *_node(node))
+        name, _, self.bootstrap = answer.strip().partition("=")
         assert name == "KFD_BOOTSTRAP"
 
-    def stop(self) -> None:
+    def stop(self, node: int | None = None) -> None:
         """End it in order; returns when it is gone."""
-        self._script("stop")
+        self._script("stop", *_node(node))
 
-    def kill(self) -> None:
+    def kill(self, node: int | None = None) -> None:
         """Crash it; returns when it is gone."""
-        self._script("stop", "--kill")
+        self._script("stop", "--kill", *_node(node))
 
     def purge(self) -> None:
-        """End it and remove its data."""
+        """End all and remove their data."""
         self._script("stop", "--purge")
 
     def _script(self, *arguments: str) -> str:
@@ -51,15 +56,21 @@ class Broker:
         return done.stdout
 
 
+def _node(number: int | None) -> list[str]:
+    return [] if number is None else ["--node", str(number)]
+
+
 @contextmanager
 def new_topic(bootstrap: str, partitions: int = 8, **config: str) -> Iterator[str]:
     """A topic of a name never used before; deleted at the end, if it still exists."""
     name = f"kfd-test-{uuid.uuid4().hex[:12]}"
     # What a broker that a test stops makes the client say is no news.
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
-    new = NewTopic(name, num_partitions=partitions, replication_factor=1, config=config)
+    new = NewTopic(name, num_partitions=partitions, config=config)  # replicas: the broker's default
     admin.create_topics([new])[name].result(30)
     try:
         yield name
     finally:
-        admin.delete_topics([name])[name].exception(30)
+        answers = admin.delete_topics([name, f"{name}.receipts"])
+        for answer in answers.values():
+            answer.exception(30)  # receipts there may be, or not

@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests.broker import Broker, new_topic
+from tests.faults import frame
 from tests.support import unavailable
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Those of the fault tests; here because a subdirectory's conftest may come too late."""
+    frame.add_options(parser)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from kfd.daemon.badrecords import Throttle
 from kfd.daemon.destination import Destination
 from kfd.daemon.fileversion import FileVersion
 from kfd.daemon.health import Health
@@ -23,9 +24,11 @@ from kfd.daemon.ledger.outgoing import LARGE, SMALL, Outgoing
 from kfd.daemon.naming import Naming
 from kfd.daemon.partials import Partials
 from kfd.daemon.publisher import Publisher, Rules
-from kfd.daemon.receiver import Receiver, Record, Throttle
+from kfd.daemon.receiver import Receiver, Record, Terms
+from kfd.daemon.space import Claims, Space
 from kfd.daemon.stage import Stage
 from kfd.paths import Layout
+from kfd.units import Room
 from kfd.wire import FLAG_ABORT, HEADER_NAME, Begin, End, Header, chunk_count, encode_header
 from tests.support import unavailable
 
@@ -34,6 +37,7 @@ TOPIC_ID = "topic-1"
 ROUTE = "archive"
 CHUNK = 4
 GENERATION = 1_700_000_000_000_000
+NO_ROOM = Room()
 
 
 @contextmanager
@@ -149,22 +153,39 @@ class Receiving:
     """The receiving parts of one consumer thread, on a real directory and a real ledger."""
 
     def __init__(
-        self, ledger: Ledger, directory: Path, *, layout: str = "{path}", file_mode: int = 0o640
+        self,
+        ledger: Ledger,
+        directory: Path,
+        *,
+        layout: str = "{path}",
+        file_mode: int = 0o640,
+        min_free: Room = NO_ROOM,
+        incomplete_timeout: float = 3600.0,
+        take: bool = True,
     ) -> None:
+        """``take``: begin to read partitions 0 to 2 at once, at offset 0."""
         self.root = directory
         self.ledger = ledger
         self.destination = Destination(directory, mode=0o750, group=-1, owner="test")
         self.assigned = {0, 1, 2}
         self.naming = Naming(ROUTE, Layout.parse(layout), ledger)
         self.rules = Rules(ROUTE, file_mode, -1)
+        self.terms = Terms(ROUTE, TOPIC, 1 << 40, incomplete_timeout)
+        self.min_free = min_free
+        self.claims = Claims()
+        self.start = 0  # where partition 0 began to be read
         self.partials = Partials(self.destination)
         self.publisher = self._publisher(self.partials)
         self.receiver = self._receiver(self.partials, self.publisher)
+        if take:
+            self._take(self.receiver)
 
     def another_thread(self) -> Receiver:
         """The receiver of another consumer thread of this route."""
         partials = Partials(self.destination)
-        return self._receiver(partials, self._publisher(partials))
+        receiver = self._receiver(partials, self._publisher(partials))
+        self._take(receiver)
+        return receiver
 
     def _publisher(self, partials: Partials) -> Publisher:
         return Publisher(
@@ -172,10 +193,12 @@ class Receiving:
         )
 
     def _receiver(self, partials: Partials, publisher: Publisher) -> Receiver:
-        receiver = Receiver(ROUTE, TOPIC, 1 << 40, self.ledger, partials, publisher, Throttle())
+        space = Space(self.destination, self.min_free, self.claims)
+        return Receiver(self.terms, self.ledger, partials, publisher, space, Throttle())
+
+    def _take(self, receiver: Receiver) -> None:
         for number in sorted(self.assigned):
             receiver.take(number, TOPIC_ID, 0)
-        return receiver
 
     def close(self) -> None:
         for key in list(self.partials._open):

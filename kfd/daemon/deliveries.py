@@ -15,6 +15,7 @@ from concurrent.futures import Future
 
 from kfd.daemon.budget import Budget
 from kfd.daemon.context import Context
+from kfd.daemon.crashpoint import reach
 from kfd.daemon.feed import Feed
 from kfd.daemon.ledger import LedgerError, endings, outgoing
 from kfd.daemon.ledger.endings import Ending
@@ -133,6 +134,7 @@ class Deliveries(Stage):
     def _end(self, sending: Sending) -> None:
         failure = sending.failure
         if failure is None:
+            reach("sender.acknowledged")
             self._unsaved.append((sending.ending("in_kafka"), sending))
         elif failure.state:
             log.warning("%s: %s", sending.row.tid.hex(), failure.reason)
@@ -153,7 +155,8 @@ class Deliveries(Stage):
             if sending.failure is not None and sending.failure.reason:
                 self._health.report(
                     _scope(sending), "sending", sending.failure.reason,
-                    "it is tried again every second; look at the brokers and the disk",
+                    sending.failure.fix
+                    or "it is tried again every second; look at the brokers and the disk",
                 )  # fmt: skip
         now = time.time()
         progress = [sending.progress(now) for sending in interrupted]
@@ -178,6 +181,7 @@ class Deliveries(Stage):
             self._health.report("ledger", "endings", str(error), error.fix)
             self._unsaved = self._saving + self._unsaved
         else:
+            reach("sender.ended")
             self._health.clear("ledger", "endings")
             self._sink.recovered()
             for scope in {_scope(s) for ending, s in self._saving if ending.state == "in_kafka"}:
@@ -193,6 +197,7 @@ class Deliveries(Stage):
         """What follows once the end of one that didn't get into Kafka is on disk."""
         if sending.has_partials:
             self._sink.abort(sending)
+            reach("sender.aborted")
         if ending.look_again and ending.successor is None:
             self._look_again(sending.row)
         elif ending.successor is not None:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterable
 
+from kfd.daemon.crashpoint import reach
 from kfd.daemon.lanes import Lane, Lanes, Turn
 from kfd.daemon.ledger import Ledger, endings, outgoing
 from kfd.daemon.ledger.outgoing import LARGE, SMALL, Claim, Outgoing
@@ -178,6 +179,7 @@ class Feed(Stage):
         with self._changed:
             claims = self._place(rows, self._placement(topic))
         claimed = self._ledger.write_patiently(lambda db: outgoing.claim(db, claims))
+        reach("sender.claimed")
         self._unload([row for row in rows if row.id not in claimed])
         self._admit([row for row in rows if row.id in claimed])
         with self._changed:

@@ -11,9 +11,11 @@ from functools import partial
 from kfd.daemon.context import Context
 from kfd.daemon.downloads import Downloads
 from kfd.daemon.ledger import incoming, known, outgoing
+from kfd.daemon.partials import abandoned
 from kfd.daemon.stage import Stage
 from kfd.daemon.uploads import Uploads
 from kfd.errors import KfdError
+from kfd.kafka import Topic
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,7 @@ class Housekeeper(Stage):
         try:
             self._repeat(lambda: self._prune_outgoing(oldest))
             self._prune_incoming(oldest)
+            self._remove_partials()
             for route, topic in known.destinations(self._ledger.reader()):
                 self._forget_files(route, topic)
         except KfdError as error:
@@ -71,9 +74,31 @@ class Housekeeper(Stage):
             topic = self._topics.readable(name)
             if topic is None:
                 continue
+            self._prune_dead(topic, oldest)
             lows = self._cluster.low_watermarks((name, n) for n in range(topic.partitions))
             for (_, partition), low in lows.items():
                 self._repeat(partial(self._prune_partition, topic.topic_id, partition, low, oldest))
+
+    def _prune_dead(self, topic: Topic, oldest: float) -> None:
+        """Forget what was received of a topic before it was deleted and made again."""
+        for name, route in self._downloads.routes.items():
+            if route.config.topic == topic.name:
+                reader = self._ledger.reader()
+                for dead in incoming.dead_topics(reader, name, topic.name, topic.topic_id):
+                    self._repeat(partial(self._prune_dead_topic, name, dead, oldest))
+
+    def _prune_dead_topic(self, route: str, topic_id: str, oldest: float) -> int:
+        return self._ledger.write(lambda db: incoming.prune_dead(db, route, topic_id, oldest, PAGE))
+
+    def _remove_partials(self) -> None:
+        """Remove what no consumer has gone on with: other hosts read those partitions now."""
+        for name, route in self._downloads.routes.items():
+            held = {key for consumer in route.consumers for key in consumer.held}
+            try:
+                for key in abandoned(route.destination, held, EVERY_SECONDS):
+                    route.destination.remove_part(key)
+            except OSError as error:
+                log.warning("housekeeping: partials of %s: %s", name, error.strerror)
 
     def _prune_partition(self, topic_id: str, partition: int, low: int, oldest: float) -> int:
         return self._ledger.write(

@@ -17,6 +17,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from kfd.daemon.budget import Budget
+from kfd.daemon.crashpoint import reach
 from kfd.daemon.feed import Feed
 from kfd.daemon.health import Health
 from kfd.daemon.lanes import Turn
@@ -30,9 +31,14 @@ log = logging.getLogger(__name__)
 _PERMANENT = {
     KafkaError.MSG_SIZE_TOO_LARGE: "lower chunk_size, or raise max.message.bytes on the topic",
     KafkaError.RECORD_LIST_TOO_LARGE: "lower chunk_size, or raise max.message.bytes on the topic",
-    KafkaError.INVALID_RECORD: "look at the broker's log: it refuses the record as it is",
     KafkaError.INVALID_CONFIG: "look at the broker's log: it finds the topic's settings invalid",
 }
+_CLOCK_FIX = (
+    "set this host's clock right, or message.timestamp.type=LogAppendTime on the topic; it is"
+    " tried again every second"
+)
+# Brokers refuse records from a clock that is far ahead, and the whole batch with them.
+_FOR_NOW = {KafkaError.INVALID_TIMESTAMP: _CLOCK_FIX, KafkaError.INVALID_RECORD: _CLOCK_FIX}
 FIT_SECONDS = 5.0
 REPLACE_SECONDS = 2.0  # before a producer that failed for good is replaced
 _PURGED = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)  # noqa: SLF001 - public names
@@ -49,7 +55,8 @@ def classify(error: KafkaError) -> Failure:
     if error.code() in _PURGED:
         return INTERRUPTED
     if fix is None:
-        return Failure(reason=f"Kafka does not take it now: {describe(error)}")
+        reason = f"Kafka does not take it now: {describe(error)}"
+        return Failure(reason=reason, fix=_FOR_NOW.get(error.code(), ""))
     return Failure("failed", f"Kafka refuses it: {describe(error)}", fix)
 
 
@@ -259,9 +266,11 @@ class ProducerThread(Stage):
             except BufferError:  # librdkafka's queue is full of aborts
                 sending.fail(INTERRUPTED)
                 break
+            reach("sender.produced")
             sending.produced += 1
             records += 1
             size += len(record[1])
         if sending.read_to_end or sending.failure is not None:
+            reach("sender.read-to-end")
             sending.close()
         return records, size

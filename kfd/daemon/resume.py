@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from kfd.daemon.crashpoint import reach
 from kfd.daemon.fileversion import FileVersion
 from kfd.daemon.ledger import Ledger, endings
 from kfd.daemon.ledger.endings import Ending
@@ -69,6 +70,7 @@ class Resumption:
         # the ledger first: killed in between, the old transfer ends by expiry at its receivers
         if self._ledger.write_patiently(lambda db: endings.start_over(db, row, reason)) is None:
             return True
+        reach("sender.started-over")
         if row.topic_id == topic.topic_id:
             self._abort(Sending(row, self._ledger.origin, self._ledger.instance))
         log.info("%s starts over: %s", row.tid.hex(), reason)

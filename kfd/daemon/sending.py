@@ -52,6 +52,7 @@ class Sending:
         "_hasher",
         "acked",
         "begin",
+        "digest",
         "failure",
         "first_offset",
         "key",
@@ -92,6 +93,7 @@ class Sending:
         self.produced = 0
         self.returned = 0
         self.failure: Failure | None = None
+        self.digest: bytes | None = None  # of the file, once all of it was read
         self._fd = -1
         self._hasher = blake3()
         self._hashed = 0  # chunks
@@ -169,11 +171,12 @@ class Sending:
             *(self.row, state, self.acked, self.first_offset),
             *(failure.reason, failure.fix, failure.look_again),
             forget=failure.forget or failure.look_again,
+            digest=self.digest,
         )
 
     def progress(self, now: float) -> Progress:
         """What the ledger is told while the transfer goes on. ``now``: epoch seconds."""
-        return Progress(self.row.id, self.acked, self.first_offset, now)
+        return Progress(self.row.id, self.acked, self.first_offset, now, self.digest)
 
     def _open(self) -> bool:
         # O_NONBLOCK: a FIFO that was put in the file's place must not hang the thread
@@ -204,12 +207,14 @@ class Sending:
         if last and not self._unchanged():
             self.fail(CHANGED)
             return None
+        if last:
+            self.digest = self._hasher.digest()
         header = Header(
             self.row.tid,
             index,
             0,
             begin if index == 0 else None,
-            End(begin.size, begin.chunks, self._hasher.digest()) if last else None,
+            None if self.digest is None else End(begin.size, begin.chunks, self.digest),
         )
         self.next_index = self._hashed = index + 1
         return encode_header(header), chunk

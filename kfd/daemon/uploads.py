@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from kfd.config import Config, Upload
 from kfd.daemon.budget import Budget
 from kfd.daemon.context import Context
+from kfd.daemon.crashpoint import reach
 from kfd.daemon.deliveries import Deliveries
 from kfd.daemon.feed import Feed
 from kfd.daemon.fileversion import FileVersion
@@ -133,8 +134,19 @@ class Uploads:
         self._open_lane(route, topic)
         offer = Offer(route, topic, versions, self._chunk_size, meta, uid, again)
         accepted = self._ledger.write(lambda db: accepting.accept(db, offer))
+        reach("sender.accepted-offer")
         self._feed.accepted(route, topic)
         return accepted
+
+    def identity_of(self, route: str) -> Callable[[], tuple[int, int] | None]:
+        """Tells device and inode of the directory that a route watches now, None while it can't."""
+        watcher = self.watchers[route]
+        return lambda: watcher.identity
+
+    def requeued(self, route: str, topic: str) -> None:
+        """Something that had been sent was queued again in the ledger. Any thread."""
+        self._open_lane(route, topic)
+        self._feed.accepted(route, topic)
 
     # FileSink, for the watchers
 
@@ -145,6 +157,7 @@ class Uploads:
             route, topic, versions, self._chunk_size, {}, skip_older_ns=self._born_ns[route]
         )
         self._ledger.write_patiently(lambda db: accepting.accept(db, offer))
+        reach("sender.accepted-file")
         self._feed.accepted(route, topic)
 
     def unknown(self, route: str, versions: Sequence[FileVersion]) -> Sequence[FileVersion]:

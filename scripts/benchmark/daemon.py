@@ -112,11 +112,11 @@ class Sender(Daemon):
 
 
 def _in_kafka(route: UploadRoute, count: int) -> float | None:
-    return route.last_at if route.in_kafka == count else None
+    return route.last_at if route.in_kafka + route.delivered == count else None
 
 
 def _known(route: UploadRoute) -> int:
-    return route.queued + route.sending + route.in_kafka
+    return route.queued + route.sending + route.in_kafka + route.delivered
 
 
 class Receiver(Daemon):

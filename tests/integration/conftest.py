@@ -27,7 +27,9 @@ def make_host(tmp_path: Path, bootstrap: str, topic: str) -> Iterator[MakeHost]:
             if one.log_file.exists():
                 print(f"--- {one.log_file}\n{one.log()}")
 
-        def make(name: str = "host", topic: str = topic, **settings: Any) -> Host:
+        def make(
+            name: str = "host", topic: str = topic, bootstrap: str = bootstrap, **settings: Any
+        ) -> Host:
             made = Host(tmp_path / name, bootstrap, topic, **settings)
             hosts.callback(show, made)
             return hosts.enter_context(made)

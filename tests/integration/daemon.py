@@ -67,6 +67,7 @@ class Daemon:
         self.log_file = home / "kfd.log"
         self.process: subprocess.Popen[bytes] | None = None
         self.prefix: list[str] = []  # a command that becomes the daemon, as setpriv does
+        self.environment: dict[str, str] = {}  # beside that of the tests; read at the next start
         # Not in home: the name of a Unix socket has at most 107 bytes.
         self._sockets = tempfile.TemporaryDirectory(prefix="kfd-")
         self.socket = Path(self._sockets.name) / "kfd.sock"
@@ -94,6 +95,13 @@ class Daemon:
             if not self.running or time.monotonic() > end:
                 pytest.fail(f"kfd is not READY (exit status {self._exit_status()}):\n{self.log()}")
 
+    def came_up(self, deadline: float = 30) -> bool:
+        """Wait until it is READY or has ended; whether it is READY."""
+        end = time.monotonic() + deadline
+        while not self._notifications.ready.wait(0.05) and self.running:
+            assert time.monotonic() < end, self.log()
+        return self._notifications.ready.is_set()
+
     def spawn(self) -> None:
         """Start it without waiting, for configurations that it refuses."""
         assert not self.running
@@ -102,6 +110,7 @@ class Daemon:
         command += ["--config", str(self.config), "--state", str(self.state)]
         command += ["--socket", str(self.socket)]
         environment = os.environ | {"NOTIFY_SOCKET": str(self._notifications.path)}
+        environment |= self.environment
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -110,6 +119,19 @@ class Daemon:
     @property
     def running(self) -> bool:
         return self.process is not None and self.process.poll() is None
+
+    def rss(self) -> int:
+        """Bytes of memory that it has now."""
+        pages = self._proc("statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+    def descriptors(self) -> int:
+        """How many it has open now."""
+        return len(os.listdir(self._proc("fd")))
+
+    def _proc(self, name: str) -> Path:
+        assert self.process is not None
+        return Path(f"/proc/{self.process.pid}/{name}")
 
     def kill9(self) -> None:
         """SIGKILL, as in a crash; returns when it is gone."""

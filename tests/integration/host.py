@@ -25,7 +25,8 @@ class Host(Daemon):
     """``up`` is sent by the route ``out``, ``down`` is what the route ``in`` received.
 
     The layout is ``{path}`` unless a test says otherwise, so that both trees are alike.
-    ``versions`` are the contents that were ever put into ``up``, by path.
+    ``versions`` are the contents that were ever put into ``up``, by path, ``newest`` the last of
+    each.
     """
 
     def __init__(
@@ -36,14 +37,16 @@ class Host(Daemon):
         *,
         sends: bool = True,
         receives: bool = True,
+        down: Path | None = None,
         upload: dict[str, Any] | None = None,
         download: dict[str, Any] | None = None,
         **settings: Any,
     ) -> None:
-        self.up, self.down = home / "up", home / "down"
+        self.up, self.down = home / "up", down or home / "down"
         self.up.mkdir(parents=True)
         self.down.mkdir()
         self.versions: dict[bytes, set[str]] = defaultdict(set)
+        self.newest: dict[bytes, str] = {}
         out = {"directory": str(self.up), "topic": topic, "settle": "200ms", **(upload or {})}
         into = {
             "directory": str(self.down),
@@ -59,19 +62,24 @@ class Host(Daemon):
             downloads={"in": into} if receives else {},
             **settings,
         )
-        self._published = Tree(self.down)
+        self._sources, self._published = Tree(self.up), Tree(self.down)
 
     def put(self, path: str | bytes, content: bytes, *, old: bool = False) -> bytes:
         """Write a file into ``up`` as most programs do; ``old``: it has been there for long."""
         name = os.fsencode(path)
         target = os.path.join(os.fsencode(self.up), name)
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        self.versions[name].add(digest(content))
+        self.newest[name] = digest(content)
+        self.versions[name].add(self.newest[name])
         with open(target, "wb") as file:
             file.write(content)
         if old:
             os.utime(target, (LONG_AGO, LONG_AGO))
         return name
+
+    def sources(self) -> dict[bytes, str]:
+        """Path → digest of everything in ``up``."""
+        return self._sources.digests()
 
     def published(self) -> dict[bytes, str]:
         """Path → digest of everything in ``down``."""
@@ -95,6 +103,15 @@ class Host(Daemon):
         """The upload route in the status."""
         route: dict[str, Any] = self.status()["uploads"][0]
         return route
+
+    def arrived(self) -> int:
+        """How many transfers are in Kafka, delivered or not yet."""
+        return _moved(self.outgoing())[0]
+
+    def delivers(self, *paths: str, deadline: float = 30) -> None:
+        """Wait until a transfer of each of these files is called delivered."""
+        wanted = {(path, "delivered") for path in paths}
+        eventually(lambda: wanted <= set(self.states("upload")), deadline, every=0.1)
 
     def incoming(self) -> dict[str, Any]:
         """The download route in the status."""
@@ -126,4 +143,4 @@ class Host(Daemon):
 
 
 def _moved(route: dict[str, Any]) -> tuple[int, int]:
-    return route["in_kafka"], route["queued"] + route["sending"]
+    return route["in_kafka"] + route["delivered"], route["queued"] + route["sending"]

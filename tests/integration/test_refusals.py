@@ -50,11 +50,10 @@ def refuses(home: Path, text: str | None, code: int) -> list[str]:
             ],
         ),
         (
-            "uploads:\n  out: {directory: /srv, topic: t, then: delete}\n",
+            "uploads:\n  out: {directory: /srv, topic: t, then: remove}\n",
             [
-                "kfd.yaml:4: uploads.out.then: only keep for now;"
-                " delete and move come with receipts",
-                "fix: write keep",
+                "kfd.yaml:4: uploads.out.then: neither keep nor delete nor {move: DIR}",
+                "fix: write keep, delete, or {move: /srv/done}",
             ],
         ),
         (

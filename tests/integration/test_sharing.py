@@ -54,8 +54,9 @@ def test_two_hosts_of_a_group_share_the_files(make_host: MakeHost) -> None:
 def test_daemon_receives_what_it_sent_itself(host: Host) -> None:
     host.put("to myself", b"content")
     host.receives("to myself")
+    host.delivers("to myself")
     states = host.states("upload") + host.states("download")
-    assert states == {("to myself", "in_kafka"): 1, ("to myself", "published"): 1}
+    assert states == {("to myself", "delivered"): 1, ("to myself", "published"): 1}
 
 
 def test_hosts_of_different_groups_each_get_all(make_host: MakeHost, topic: str) -> None:

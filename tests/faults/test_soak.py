@@ -1,0 +1,170 @@
+"""Work for a long time, with everything that may happen meanwhile: nothing grows."""
+
+from __future__ import annotations
+
+import os
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from tests.broker import Broker
+from tests.faults.frame import Figures
+from tests.faults.judge import Judge
+from tests.faults.writer import CHUNKED, Writing
+from tests.integration.conftest import MakeHost
+from tests.integration.daemon import Daemon
+from tests.integration.host import Host
+from tests.integration.oracle import digest
+from tests.integration.records import Sender
+
+MIB = 1 << 20
+SOAK_SECONDS, FULL_SECONDS = 600.0, 7200.0
+WARM_UP = 0.25  # of the time, in which caches fill
+LOOK_SECONDS = 2.0
+SLOPE = 5.0  # MiB an hour
+DESCRIPTORS = 8  # more than before, at most: what is just being done
+
+
+@dataclass
+class Sizes:
+    """Memory and descriptors of a daemon over time."""
+
+    daemon: Daemon
+    seconds: list[float] = field(default_factory=list)
+    rss: list[float] = field(default_factory=list)  # MiB
+    descriptors: list[int] = field(default_factory=list)
+
+    def look(self, now: float) -> None:
+        """One more sample."""
+        self.seconds.append(now)
+        self.rss.append(self.daemon.rss() / MIB)
+        self.descriptors.append(self.daemon.descriptors())
+
+    def settled(self) -> slice:
+        """The samples after the warm-up."""
+        return slice(int(len(self.seconds) * WARM_UP), None)
+
+    def slope(self) -> float:
+        """MiB an hour, after the warm-up."""
+        part = self.settled()
+        if len(self.seconds[part]) < 2:
+            return 0.0
+        return 3600 * statistics.linear_regression(self.seconds[part], self.rss[part]).slope
+
+    def grown(self) -> int:
+        """Descriptors at the end beyond those after the warm-up."""
+        part = self.descriptors[self.settled()]
+        tenth = max(1, len(part) // 10)
+        return round(statistics.median(part[-tenth:]) - statistics.median(part[:tenth]))
+
+
+class Mischief:
+    """What may happen at any time, one thing after the other, in an order of its own."""
+
+    def __init__(
+        self, sender: Host, receiver: Host, third: Host, broker: Broker, topic: str,
+        rng: random.Random, figures: Figures,
+    ) -> None:  # fmt: skip
+        self._sender = sender
+        self._receiver = receiver
+        self._third = third
+        self._broker = broker
+        self._rng = rng
+        self._figures = figures
+        self._foreign = Sender(broker.bootstrap, topic)
+        self.foreign = 0
+
+    def happens(self) -> None:
+        """One of them."""
+        name, action = self._rng.choice(list(self._all()))
+        action()
+        self._figures.add(name)
+
+    def _all(self) -> Iterator[tuple[str, Callable[[], None]]]:
+        yield "kills of another receiver", self._kill_third
+        yield "files changed while read", self._change
+        yield "foreign records", self._send_foreign
+        yield "commands", self._ask
+        yield "files removed", self._remove
+        yield "broker restarts", self._restart_broker
+
+    def _kill_third(self) -> None:
+        self._third.kill9()
+        self._third.start()
+
+    def _change(self) -> None:
+        content = self._rng.randbytes(3 * MIB)
+        name = self._sender.put("changing", content)
+        more = self._rng.randbytes(1000)
+        self._sender.newest[name] = digest(content + more)
+        self._sender.versions[name].add(self._sender.newest[name])
+        with (self._sender.up / "changing").open("ab") as file:
+            file.write(more)
+
+    def _send_foreign(self) -> None:
+        for _ in range(100):
+            self._foreign.raw([("other", b"?")], self._rng.randbytes(100))
+        self._foreign.flush()
+        self.foreign += 100
+
+    def _ask(self) -> None:
+        for host in (self._sender, self._receiver):
+            assert host.status()["state"] in ("running", "degraded")
+            assert host.ctl("list").returncode == 0
+
+    def _remove(self) -> None:
+        name = self._sender.put("short lived", self._rng.randbytes(100_000))
+        os.unlink(os.path.join(os.fsencode(self._sender.up), name))
+
+    def _restart_broker(self) -> None:
+        self._rng.choice([self._broker.stop, self._broker.kill])()
+        self._broker.start()
+
+
+def sizes_over(
+    seconds: float, daemons: Sequence[Daemon], rng: random.Random, happens: Callable[[], None]
+) -> list[Sizes]:
+    """Look at these daemons all the time, while something happens every few seconds."""
+    sizes = [Sizes(one) for one in daemons]
+    started = time.monotonic()
+    due = started
+    while (now := time.monotonic()) < started + seconds:
+        for one in sizes:
+            one.look(now - started)
+        if now >= due:
+            happens()
+            due = time.monotonic() + rng.uniform(1.0, 8.0)
+        time.sleep(LOOK_SECONDS)  # the soak itself
+    return sizes
+
+
+@pytest.mark.fault(number=21, name="soak", rounds=1, short=0)
+def test_hours_of_faults_leave_memory_and_descriptors_as_they_were(
+    make_host: MakeHost, broker: Broker, topic: str, rng: random.Random, figures: Figures,
+    full: bool,
+) -> None:  # fmt: skip
+    seconds = FULL_SECONDS if full else SOAK_SECONDS
+    sender = make_host("sender", receives=False, **CHUNKED)
+    receiver = make_host("receiver", sends=False)
+    third = make_host("third", sends=False, download={"group": f"{topic}-third"})
+    for one in (sender, receiver, third):
+        one.start()
+    mischief = Mischief(sender, receiver, third, broker, topic, rng, figures)
+    with Judge([sender], [receiver, third]) as judge:
+        with Writing(sender, rng, pause=0.1, names=200):
+            sizes = sizes_over(seconds, [sender, receiver], rng, mischief.happens)
+        each_group = 2 * mischief.foreign
+        verdict = judge.holds(60, bad={"foreign": (each_group, 2 * each_group)})
+    verdict.show(figures)
+    figures.sample("seconds", seconds)
+    for name, one in zip(("sender", "receiver"), sizes, strict=True):
+        figures.sample(f"MiB/h of the {name}", one.slope())
+        figures.sample(f"MiB of the {name}", max(one.rss))
+        figures.sample(f"descriptors of the {name}", max(one.descriptors))
+    for one in sizes:
+        assert one.grown() <= DESCRIPTORS
+        assert one.slope() < SLOPE
