@@ -183,17 +183,20 @@ def someone_edits_it(scene: Scene) -> None:
 
 
 def change_when_delivered(scene: Scene) -> None:
-    """Files change in the moment in which they would be disposed of."""
-    while scene.alive():
-        names = [f"late change {scene.rng.random()}" for _ in range(10)]
+    """Files change in the moment in which one of them is disposed of: when another just was."""
+    up = scene.sender.up
+    for round_ in range(5):
+        names = [f"late change {round_} {number}" for number in range(6)]
         for name in names:
             scene.sender.put(name, name.encode())
-        there = [scene.receiver.down / name for name in names]
-        eventually(lambda there=there: all(p.exists() for p in there) or not scene.alive())
+        eventually(lambda names=names: not all((up / name).exists() for name in names))
+        time.sleep(DELAY / 4)  # by now the next has been looked at
         for name in names:
-            time.sleep(scene.rng.uniform(0.0, DELAY))  # any moment
             with suppress(FileNotFoundError):  # it was too late
                 _append(scene.sender, name, b"changed")
+        time.sleep(2 * DELAY)  # in which that is noticed
+        if not scene.alive():
+            return
 
 
 def _append(host: Host, name: str, more: bytes) -> None:

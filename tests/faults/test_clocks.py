@@ -34,7 +34,7 @@ def put_versions(host: Host, rng: random.Random, name: str) -> None:
         host.put(f"{name}/{number}", rng.randbytes(1000))
 
 
-@pytest.mark.fault(number=19, name="clock-stepped", rounds=1, short=1)
+@pytest.mark.fault(number=19, name="clock-stepped", rounds=1, short=0)
 @pytest.mark.parametrize("days", [YEAR, -YEAR], ids=["ahead", "back"])
 @pytest.mark.parametrize("side", ["sender", "receiver"])
 def test_next_version_wins_after_a_step_of_the_clock(
@@ -106,7 +106,7 @@ def fixes(host: Host) -> str:
     return " ".join(problem["fix"] for problem in host.status()["problems"])
 
 
-@pytest.mark.fault(number=19, name="clock-back-while-settling")
+@pytest.mark.fault(number=19, name="clock-back-while-settling", short=0)
 def test_file_that_has_to_settle_is_not_held_for_a_year(
     make_host: MakeHost, tmp_path: Path, rng: random.Random
 ) -> None:

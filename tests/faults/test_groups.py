@@ -94,7 +94,7 @@ def test_nothing_is_lost_or_twice_while_members_come_and_go(
     hosts = [make_host(name, sends=False, pools=TWO_READERS) for name in ("one", "two", "three")]
     sender.start()
     join(hosts[0])
-    files = rounds * (1000 if whole else 400)
+    files = rounds * (1000 if whole else 250)
     with Judge([sender], hosts, shared=True) as judge:
         with Writing(sender, rng, pause=0.02) as writing:
             while writing.files < files:

@@ -28,7 +28,7 @@ from tests.support import eventually
 
 PARTITIONS = 8
 MAX_OPEN = 1024  # transfers in a partition, as docs/architecture.md says
-SPARE = 64 << 20  # bytes of memory that as many open transfers as there may be may cost
+SPARE = PARTITIONS * MAX_OPEN * (12 << 10)  # bytes of memory: what so many open transfers may cost
 ONLY_BEGUN = 600.0  # seconds in which those that never go on have made room
 
 _LIBC = ctypes.CDLL(None, use_errno=True)

@@ -122,7 +122,7 @@ def test_what_kfd_did_not_write_is_not_overwritten(
     figures.add("conflict names", len(conflicts(receiver)))
 
 
-@pytest.mark.fault(number=17, name="receivers-ledger-lost", rounds=8, short=1)
+@pytest.mark.fault(number=17, name="receivers-ledger-lost", rounds=3, short=0)
 @pytest.mark.parametrize("amid", [False, True], ids=["between files", "amid a file"])
 def test_receiver_without_its_ledger(
     make_host: MakeHost,
@@ -166,7 +166,7 @@ def offsets_to_start(bootstrap: str, topic: str) -> Callable[[Host], None]:
     return lambda _: Group(bootstrap, f"{topic}-readers", topic).to_start()
 
 
-@pytest.mark.fault(number=17, name="senders-ledger-lost", rounds=8, short=1)
+@pytest.mark.fault(number=17, name="senders-ledger-lost", rounds=6, short=0)
 @pytest.mark.parametrize("days", [0, -YEAR], ids=["clock right", "clock a year behind"])
 def test_sender_without_its_ledger(
     make_host: MakeHost, rounds: int, rng: random.Random, figures: Figures, days: int
@@ -199,7 +199,7 @@ def test_sender_without_its_ledger(
     figures.add("ledgers lost", rounds)
 
 
-@pytest.mark.fault(number=17, name="old-backup", rounds=6, short=1)
+@pytest.mark.fault(number=17, name="old-backup", rounds=5, short=0)
 @pytest.mark.parametrize("side", ["sender", "receiver"])
 @pytest.mark.parametrize("amid", [False, True], ids=["between files", "amid a file"])
 def test_old_backup_of_a_ledger(
@@ -242,7 +242,7 @@ def test_old_backup_of_a_ledger(
     figures.add("backups restored", rounds)
 
 
-@pytest.mark.fault(number=17, name="old-backup", rounds=1)
+@pytest.mark.fault(number=17, name="old-backup-unsettled", short=0)
 def test_old_backup_with_a_file_that_had_to_settle(
     make_host: MakeHost, tmp_path: Path, rng: random.Random
 ) -> None:

@@ -16,7 +16,7 @@ from tests.support import eventually
 SPARE = 20 << 20  # bytes of memory that a flood of records may cost
 
 
-@pytest.mark.fault(number=15, name="bad-records", rounds=100_000, short=4_000)
+@pytest.mark.fault(number=15, name="bad-records", rounds=100_000, short=1_000)
 def test_bad_records_among_good_ones(
     make_host: MakeHost, sender: Sender, rounds: int, rng: random.Random, figures: Figures
 ) -> None:

@@ -53,7 +53,7 @@ def all_in_kafka(sender: Host) -> None:
     eventually(lambda: not {"queued", "sending"} & {state for _, state in sender.states("upload")})
 
 
-@pytest.mark.fault(number=14, name="partitions-added", rounds=4, short=1)
+@pytest.mark.fault(number=14, name="partitions-added", rounds=2, short=0)
 def test_partitions_that_are_added(
     make_host: MakeHost,
     make_topic: Callable[..., str],
@@ -137,7 +137,7 @@ def test_topic_that_is_deleted_and_made_again(
     assert conflicts(receiver) == []
 
 
-@pytest.mark.fault(number=14, name="offsets-reset", rounds=4, short=1)
+@pytest.mark.fault(number=14, name="offsets-reset", rounds=2, short=0)
 @pytest.mark.parametrize(
     "where", ["to the start", "anywhere back", "beyond the end", "into a file"]
 )
@@ -179,7 +179,7 @@ def reset(group: Group, where: str, rng: random.Random) -> dict[int, int]:
     return {number: at + 1 for number, at in committed.items() if at < ends[number]}
 
 
-@pytest.mark.fault(number=14, name="retention", rounds=3, short=1)
+@pytest.mark.fault(number=14, name="retention", rounds=2, short=0)
 @pytest.mark.parametrize("how_much", ["all of it", "the first half"])
 def test_records_that_are_dropped_unread(
     pair: tuple[Host, Host],

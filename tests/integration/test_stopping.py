@@ -134,9 +134,9 @@ def test_receiver_stopped_under_load_publishes_once(make_host: MakeHost) -> None
             sender.put(f"{round_}/{number}", os.urandom(number * 3000))
         eventually(receiver.published)
         assert receiver.terminate(STOP_SECONDS) == 0
-        assert receiver.private() == {"owner"}
     receiver.start()
     receiver.receives_all(sender)
+    receiver.clean()  # what was under way at a stop went on, and left nothing
     assert set(receiver.states("download").values()) == {1}
 
 
