@@ -182,7 +182,8 @@ def status(**fields: object) -> Status:
 def busy_status(at: float) -> Status:
     """The example of the manual: two upload routes, a download route and a problem."""
     upload = UploadRoute(
-        "scope3", "lecroy_files", "/srv/scope3", True, 2, 1, 4, 1204, 0, 0, 42e6, "run42.trc", at, {}
+        *("scope3", "lecroy_files", "/srv/scope3", True),
+        *(2, 1, 4, 1204, 0, 0, 42e6, "run42.trc", at, {}),
     )
     unmounted = replace(upload, route="xrd1", queued=0, sending=0, in_kafka=0, delivered=310)
     download = DownloadRoute(
