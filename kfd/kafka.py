@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec
 
 from confluent_kafka import (
     ConsumerGroupState,
@@ -40,6 +41,8 @@ RECORD_OVERHEAD = 16 * 1024 + 512
 """Bytes that a record may need besides its chunk: the largest header, the key, the framing."""
 
 _PROPERTY = re.compile(r"property[: ]*\"([^\"]+)\"")
+
+Arguments = ParamSpec("Arguments")
 
 ErrorHandler = Callable[[KafkaError], None]
 
@@ -99,6 +102,24 @@ def client_properties(properties: Mapping[str, str], on_error: ErrorHandler) -> 
         "logger": _silent,
         "error_cb": on_error,
     }
+
+
+def raising(callback: Callable[Arguments, None]) -> Callable[Arguments, None]:
+    """A callback for the client that may raise.
+
+    What the client's own calls raise within a callback comes out of ``poll`` as a bare
+    ``KafkaError``, which is no exception: no ``except`` takes it, and it ends the thread unseen.
+    Once Python code has caught it, it comes out as it was raised.
+    """
+
+    @wraps(callback)
+    def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+        try:
+            callback(*args, **kwargs)
+        except KafkaException:
+            raise
+
+    return call
 
 
 def describe(error: KafkaError) -> str:

@@ -23,7 +23,7 @@ from kfd.daemon.membership import Assignment, Membership
 from kfd.daemon.partials import DiskError
 from kfd.daemon.receiver import Receiver, Record
 from kfd.daemon.stage import Stage
-from kfd.kafka import describe, refused_properties
+from kfd.kafka import describe, raising, refused_properties
 from kfd.units import human_size
 
 log = logging.getLogger(__name__)
@@ -111,9 +111,9 @@ class ConsumerThread(Stage):
         try:
             consumer.subscribe(
                 [self._membership.topic],
-                on_assign=self._on_assign,
-                on_revoke=self._on_revoke,
-                on_lost=self._on_lost,
+                on_assign=raising(self._on_assign),
+                on_revoke=raising(self._on_revoke),
+                on_lost=raising(self._on_lost),
             )
             while not self.stopping.is_set() and self._same_topic():
                 self._step(consumer)

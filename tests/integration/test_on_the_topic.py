@@ -109,7 +109,7 @@ def test_files_are_spread_over_the_partitions(
 ) -> None:
     host = make_host(receives=False)
     for number in range(64):
-        host.put(f"{number}", b"x" * number, old=True)
+        host.put(f"{number}", b"x" * 300_000, old=True)
     host.start()
     host.sent(64)
     used = [one.partition() for one in read_topic(bootstrap, topic)]
