@@ -15,13 +15,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ParamSpec
 
-from confluent_kafka import (
-    ConsumerGroupState,
-    KafkaError,
-    KafkaException,
-    TopicCollection,
-    TopicPartition,
-)
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not all are in its __all__
     AdminClient,
     ConfigResource,
@@ -219,20 +213,6 @@ class ClusterView:
             (one.topic, one.partition): self._result(answer, one.topic, set()).offset
             for one, answer in answers.items()
         }
-
-    def assigned(self, group: str, topic: str) -> frozenset[int] | None:
-        """The partitions of a topic that belong to members of a group; None amid a rebalance."""
-        answer = self._admin.describe_consumer_groups([group], request_timeout=self._timeout)
-        description = self._result(answer[group], group, set())
-        if description.state is not ConsumerGroupState.STABLE:
-            return None
-        return frozenset(
-            one.partition
-            for member in description.members
-            if member.assignment is not None
-            for one in member.assignment.topic_partitions
-            if one.topic == topic
-        )
 
     def brokers(self) -> int:
         """How many brokers the cluster has now."""

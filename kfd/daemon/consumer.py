@@ -7,7 +7,6 @@ begins is in ``commits.py``, what becomes of the records in ``receiver.py``.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -67,24 +66,11 @@ class ConsumerThread(Stage):
         self._error_at = 0.0  # monotonic
         self._lag: dict[int, int] = {}
         self._assignment = assignment
-        self._leaves = threading.Event()  # it is to become another member
 
     def lag(self) -> int | None:
         """Records that are in the topic and not read, as far as it was seen. Any thread."""
         lag = self._lag.copy()
         return sum(lag.values()) if lag else None
-
-    @property
-    def partitions(self) -> int:
-        """How many partitions it reads. Any thread."""
-        return len(self._assignment.partitions)
-
-    def join_anew(self) -> None:
-        """Become another member of the group, which makes it deal its partitions out. Any thread.
-
-        The former member is forgotten when its session ends; it didn't leave, as none does.
-        """
-        self._leaves.set()
 
     def run(self) -> None:
         while not self.stopping.is_set():
@@ -107,7 +93,6 @@ class ConsumerThread(Stage):
         """Be a member of the group until stopped, the topic is another one, or it is doubtful."""
         consumer = self._connect()
         self._assignment.joins()
-        self._leaves.clear()
         try:
             consumer.subscribe(
                 [self._membership.topic],
@@ -117,9 +102,6 @@ class ConsumerThread(Stage):
             )
             while not self.stopping.is_set() and self._same_topic():
                 self._step(consumer)
-                if self._leaves.is_set():
-                    self._membership = self._membership.renamed()
-                    break
                 if self._assignment.stood_still():
                     log.warning("%s: this process stood still: joining its group anew", self.name)
                     return

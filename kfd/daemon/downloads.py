@@ -12,7 +12,6 @@ from kfd.daemon.badrecords import Throttle
 from kfd.daemon.beginnings import Beginnings
 from kfd.daemon.consumer import ConsumerThread
 from kfd.daemon.context import Context
-from kfd.daemon.coverage import Coverage, Reading
 from kfd.daemon.destination import Destination
 from kfd.daemon.ledger import Ledger
 from kfd.daemon.membership import Assignment, Membership, max_poll_seconds, session_seconds
@@ -72,11 +71,6 @@ class Downloads:
             ]
             consumers[0].check()
             self.routes[name] = DownloadRoute(route, destination, consumers)
-        readings = {
-            name: Reading(route.config.topic, route.config.group, route.consumers)
-            for name, route in self.routes.items()
-        }
-        self._coverage = Coverage(readings, context.cluster, context.topics)
 
     def consumers(self) -> list[ConsumerThread]:
         """All threads of all routes."""
@@ -86,13 +80,11 @@ class Downloads:
         """Start every consumer."""
         if self.routes:
             self._pulse.start(on_death)
-            self._coverage.start(on_death)
         for consumer in self.consumers():
             consumer.start(on_death)
 
     def stop(self, deadline: float) -> None:
         """Let every consumer publish what is complete, commit and leave, by ``deadline``."""
-        self._coverage.stop()
         for consumer in self.consumers():
             consumer.stop()
         for route in self.routes.values():
@@ -100,8 +92,7 @@ class Downloads:
             if all(ended):  # else one still uses the directory's descriptors
                 route.destination.close()
         self._pulse.stop()
-        for stage in (self._pulse, self._coverage):
-            stage.join(deadline - time.monotonic())
+        self._pulse.join(deadline - time.monotonic())
 
 
 def _destination(config: Config, route: Download, ledger: Ledger) -> Destination:

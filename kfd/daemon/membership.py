@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from kfd.daemon.pulse import Pulse
@@ -25,16 +25,6 @@ class Membership:
     group: str
     member: str  # unique and stable: origin, ledger, route and thread
     start: str  # earliest or latest; where a group that never committed begins
-    renewed: int = 0  # how often this life of the daemon has taken a new name for it
-
-    @property
-    def instance(self) -> str:
-        """The ``group.instance.id``."""
-        return f"{self.member}-{self.renewed}" if self.renewed else self.member
-
-    def renamed(self) -> Membership:
-        """Another member in its place."""
-        return replace(self, renewed=self.renewed + 1)
 
     def properties(
         self,
@@ -61,7 +51,7 @@ class Membership:
             defaults |= {
                 "session.timeout.ms": str(DEFAULT_SESSION_MS),
                 "heartbeat.interval.ms": "1000",  # each round of a rebalance waits for one
-                "group.instance.id": self.instance,
+                "group.instance.id": self.member,
                 "partition.assignment.strategy": "cooperative-sticky",
             }
         return defaults | shared
