@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kfd.assembly import Assembler, OpenTransfer, State
@@ -33,6 +34,7 @@ class Partition:
     assembler: Assembler
     position: int
     reached: int
+    inherited: Mapping[int, Open] = field(default_factory=dict)  # as in ``Progress``
     clock: float = 0.0
     deferred: dict[bytes, Deferred] = field(default_factory=dict)  # by tid
     _crowded_until: float = 0.0  # by the clock: before, none of the open ones is idle for long
@@ -44,11 +46,12 @@ class Partition:
 
     def progress(self) -> Progress:
         """What to commit."""
-        opened = {}
+        # what the former owner had open, and was not read again so far, is open still
+        opened = {first: one for first, one in self.inherited.items() if first >= self.position}
         for tid, first in self.assembler.first_offsets.items():
             opened[first] = self._open(self.assembler.find(tid), tid, first)
         offset = self.assembler.safe_offset(self.position)
-        return Progress(self.topic_id, offset, self.reached, opened)
+        return Progress(self.topic_id, offset, self.reached, dict(sorted(opened.items())))
 
     def _open(self, transfer: OpenTransfer | None, tid: bytes, first: int) -> Open:
         if transfer is None or not transfer.saved:

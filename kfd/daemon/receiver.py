@@ -102,6 +102,7 @@ class Receiver:
             assembler.trust(progress.position, progress.open)
             partition.position = progress.start(held)
             partition.reached = progress.position
+            partition.inherited = progress.open
             self._count_from(partition, progress.position)
         self._partitions[number] = partition
         return partition.position

@@ -10,6 +10,7 @@ import ctypes
 import os
 import select
 import struct
+import tempfile
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ class Arrival:
 
     path: bytes
     digest: str
-    tid: str | None  # None: no mark
+    tid: bytes | None  # None: no mark
 
 
 class Arrivals:
@@ -51,6 +52,13 @@ class Arrivals:
         self._inotify = _LIBC.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
         assert self._inotify >= 0, os.strerror(ctypes.get_errno())
         self._watched: dict[int, bytes] = {}
+        self._own = tempfile.TemporaryDirectory(
+            prefix="kfd-test-"
+        )  # whose events tell how far it is
+        self._own_watch = _LIBC.inotify_add_watch(
+            self._inotify, os.fsencode(self._own.name), _CREATE
+        )
+        self._caught_up = threading.Event()
         self._files: set[tuple[Arrival, int]] = set()
         self._stop, self._stopping = os.pipe()
         self._thread = threading.Thread(target=self._run, name="arrivals")
@@ -62,9 +70,16 @@ class Arrivals:
             found[one.path].append(one)
         return found
 
-    def times(self) -> Counter[tuple[bytes, str]]:
-        """How often each transfer arrived, by path and tid."""
-        return Counter((one.path, one.tid) for one in list(self.seen) if one.tid)
+    def times(self) -> Counter[bytes]:
+        """How often each transfer arrived, by tid."""
+        return Counter(one.tid for one in list(self.seen) if one.tid)
+
+    def catch_up(self) -> None:
+        """Wait until all that has happened so far has been looked at."""
+        if self._thread.is_alive():
+            self._caught_up.clear()
+            os.close(tempfile.mkstemp(dir=self._own.name)[0])
+            assert self._caught_up.wait(60), "what watches has not come so far"
 
     def __enter__(self) -> Self:
         self._watch(b"", arrived=False)
@@ -81,6 +96,7 @@ class Arrivals:
         self._thread.join()
         os.close(self._stop)
         os.close(self._inotify)
+        self._own.cleanup()
 
     def _run(self) -> None:
         ready: list[int] = []
@@ -104,6 +120,8 @@ class Arrivals:
     def _happened(self, watch: int, mask: int, name: bytes) -> None:
         if mask & _OVERFLOW:
             self.wrong.append("the kernel's queue of events overflowed: too much for this test")
+        elif watch == self._own_watch:
+            self._caught_up.set()
         elif watch in self._watched:
             self._named(os.path.join(self._watched[watch], name), mask)
 
@@ -150,8 +168,8 @@ class Arrivals:
             self.seen.append(one)
 
 
-def _tid(descriptor: int) -> str | None:
+def _tid(descriptor: int) -> bytes | None:
     try:
-        return os.getxattr(descriptor, _MARK)[_TID].hex()
+        return os.getxattr(descriptor, _MARK)[_TID]
     except OSError:
         return None

@@ -25,7 +25,6 @@ from tests.support import eventually
 Allowed = Mapping[str, tuple[int, int]]
 """How many bad records of each reason there may be: at least, at most."""
 
-SEEN_SECONDS = 10.0  # in which what is published has been seen to come
 NOTED_SECONDS = 10.0  # in which the ledger has it, too
 SAID_THERE = ("in_kafka", "delivered")
 
@@ -135,8 +134,9 @@ class Judge:
         have been edited gets a conflict name.
         """
         for host, arrivals in zip(self.receivers, self.arrivals, strict=True):
-            twice = [one for one, count in arrivals.times().items() if count > 1]
-            assert not twice, f"{host.down}: published again: {twice[:20]}"
+            times = Counter((one.path, one.tid) for one in list(arrivals.seen) if one.tid)
+            again = [path for (path, _), count in times.items() if count > 1]
+            assert not again, f"{host.down}: published again: {again[:20]}"
             names = [one for one, count in Counter(self._published(host)).items() if count > 1]
             assert not names, f"{host.down}: published under two names: {names[:20]}"
             versions = Counter((one.path, one.digest) for one in arrivals.seen)
@@ -193,8 +193,10 @@ class Judge:
 
     def _all_seen(self) -> None:
         """The kernel's events come a little later than what they tell of."""
+        for one in self.arrivals:
+            one.catch_up()
         wanted = set(self.wanted().items())
-        eventually(lambda: all(wanted <= seen for seen in self._seen()), SEEN_SECONDS)
+        assert all(wanted <= seen for seen in self._seen()), "published, and not seen to come"
 
     def _seen(self) -> list[set[tuple[bytes, str]]]:
         seen = [
@@ -237,8 +239,8 @@ def bad_records(host: Host) -> list[tuple[str, int]]:
 
 def _all_told(host: Host, arrivals: Arrivals) -> bool:
     """Whether the ledger has each transfer that got a name, and once."""
-    told = Counter(tid.hex() for tid, state in ended(host) if state == "published")
-    return set(told.values()) <= {1} and {tid for _, tid in arrivals.times()} <= set(told)
+    told = Counter(tid for tid, state in ended(host) if state == "published")
+    return set(told.values()) <= {1} and set(arrivals.times()) <= set(told)
 
 
 def _within(count: int, bounds: tuple[int, int]) -> bool:

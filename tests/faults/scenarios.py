@@ -164,7 +164,9 @@ def someone_takes_the_name(scene: Scene) -> None:
     name = scene.sender.put("taken", scene.rng.randbytes(1000))
     _intended(scene, name)
     scene.sender.versions[name].add(digest(b"foreign"))
-    (scene.receiver.down / "taken").write_bytes(b"foreign")
+    aside = scene.receiver.up / "aside"
+    aside.write_bytes(b"foreign")
+    os.link(aside, scene.receiver.down / "taken")
 
 
 def put_first_version(scene: Scene) -> None:
@@ -266,7 +268,7 @@ SCENARIOS: dict[str, Scenario] = {
     "checkpoint": Scenario(happens=large_file, upload=SLOWLY),
     "confirmations.old-topic": Scenario(meanwhile=topic_made_again),
     "confirmations.resent": Scenario(
-        meanwhile=head_is_lost, happens=nothing, bad={"head-lost": (1, 100), "orphan": (0, 100)}
+        meanwhile=head_is_lost, happens=nothing, bad={"offsets-lost": (2, 1000), "orphan": (0, 100)}
     ),
     "sender.accepted-offer": Scenario(happens=offered_file),
     "publish.exchanged-back": Scenario(

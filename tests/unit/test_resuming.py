@@ -305,6 +305,21 @@ def test_new_owner_reads_what_began_after_the_commit(tmp_path: Path) -> None:
         assert parts.visible() == {b"large": LARGE.content}
 
 
+def test_owner_that_read_nothing_yet_hides_nothing_from_the_next(tmp_path: Path) -> None:
+    records = LARGE.records()
+    with life(tmp_path / "one") as one:
+        one.receiver.receive(records[:4])
+        committed = said(one)
+    with life(tmp_path / "other", committed) as other:
+        assert said(other) == committed
+        other.receiver.receive(records[:2])
+        assert said(other).open.keys() == {0}
+        committed = said(other)
+    with life(tmp_path / "third", committed) as third:
+        third.receiver.receive(records)
+        assert third.visible() == {b"large": LARGE.content}
+
+
 def test_partials_outlive_that_another_host_had_the_partition(tmp_path: Path) -> None:
     records = LARGE.records()
     with life(tmp_path / "one") as one, life(tmp_path / "other", at=99) as other:
