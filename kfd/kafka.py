@@ -12,15 +12,14 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import wraps
+from functools import cached_property, wraps
 from typing import Any, ParamSpec
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not all are in its __all__
     AdminClient,
     ConfigResource,
     NewTopic,
-    OffsetSpec,
     ResourceType,
 )
 
@@ -147,6 +146,7 @@ class ClusterView:
         """Raises :class:`RefusedPropertyError`."""
         self._timeout = timeout
         self._last_error = ""
+        self._properties = properties
         try:
             self._admin = AdminClient(client_properties(properties, self._on_error))
         except (KafkaException, TypeError, ValueError) as error:
@@ -206,13 +206,27 @@ class ClusterView:
         self._result(answer, name, {KafkaError.TOPIC_ALREADY_EXISTS})
 
     def low_watermarks(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
-        """The oldest offset that each (topic, partition) still has."""
-        request = {TopicPartition(*one): OffsetSpec.earliest() for one in partitions}  # type: ignore[no-untyped-call]
-        answers = self._admin.list_offsets(request, request_timeout=self._timeout)
-        return {
-            (one.topic, one.partition): self._result(answer, one.topic, set()).offset
-            for one, answer in answers.items()
-        }
+        """The oldest offset that each (topic, partition) still has.
+
+        Not by the admin client: asked for offsets while a broker goes away, it ends the process
+        with a failed assertion (librdkafka 2.16). Raises :class:`TopicRefusedError` too.
+        """
+        lows = {}
+        for topic, partition in partitions:
+            one = TopicPartition(topic, partition)
+            try:
+                answer = self._watermarks.get_watermark_offsets(one, self._timeout)
+            except KafkaException as error:
+                raise self._failure(topic, error, error.args[0].code()) from error
+            if answer is None:
+                raise BrokerAwayError(self._last_error or "no answer in time")
+            lows[topic, partition], _ = answer
+        return lows
+
+    @cached_property
+    def _watermarks(self) -> Consumer:
+        """A client that reads nothing and is in no group."""
+        return Consumer(client_properties(self._properties, self._on_error) | {"group.id": "kfd"})
 
     def brokers(self) -> int:
         """How many brokers the cluster has now."""
@@ -233,14 +247,18 @@ class ClusterView:
                 return None
             with suppress(KafkaException):
                 self._admin.poll(0)  # lets _on_error hear why
-            if code is not None and code >= 0:
-                raise TopicRefusedError(
-                    f"the brokers refuse {what}: {_reason(error)}",
-                    fix="look at its name, and at what the brokers' ACLs allow kfd",
-                ) from error
-            raise BrokerAwayError(self._last_error or _reason(error)) from error
+            raise self._failure(what, error, code) from error
         self._last_error = ""
         return result
+
+    def _failure(self, what: str, error: Exception, code: int | None) -> KfdError:
+        """What an error of the client means."""
+        if code is not None and code >= 0:
+            return TopicRefusedError(
+                f"the brokers refuse {what}: {_reason(error)}",
+                fix="look at its name, and at what the brokers' ACLs allow kfd",
+            )
+        return BrokerAwayError(self._last_error or _reason(error))
 
 
 def _reason(error: Exception) -> str:
