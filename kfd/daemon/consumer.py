@@ -250,11 +250,17 @@ class ConsumerThread(Stage):
 
     def _move(self, consumer: Consumer, offsets: Mapping[int, int]) -> None:
         """Read partitions on from other offsets. (After a reset error ``seek`` fails.)"""
-        if offsets:
-            moved = [of_topic(self._membership, *one) for one in offsets.items()]
+        if not offsets:
+            return
+        if self._membership.whole:
+            offsets = self._receiver.positions() | dict(offsets)
+        moved = [of_topic(self._membership, *one) for one in offsets.items()]
+        if self._membership.whole:
+            consumer.assign(moved)
+        else:
             consumer.incremental_unassign(moved)
             consumer.incremental_assign(moved)
-            consumer.resume(moved)
+        consumer.resume(moved)
 
     def _wait_for_disk(self, consumer: Consumer, error: DiskError) -> None:
         """Pause until the disk takes files again; polling goes on, so the group keeps us."""
@@ -296,7 +302,10 @@ class ConsumerThread(Stage):
             starts.append(of_topic(self._membership, one.partition, start))
             if start != one.offset:
                 log.info("%s: partition %d goes on at %d", self.name, one.partition, start)
-        consumer.incremental_assign(starts)
+        if self._membership.whole:
+            consumer.assign(starts)
+        else:
+            consumer.incremental_assign(starts)
         log.info("%s: reads partitions %s", self.name, sorted(self._assignment.partitions))
 
     def _on_revoke(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
@@ -305,7 +314,10 @@ class ConsumerThread(Stage):
 
     def _on_lost(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         self._give_up([one.partition for one in partitions])
-        consumer.incremental_unassign(list(partitions))
+        if self._membership.whole:
+            consumer.unassign()
+        else:
+            consumer.incremental_unassign(list(partitions))
 
     def _give_up(self, partitions: Sequence[int]) -> None:
         for number in partitions:

@@ -123,7 +123,10 @@ def _consumer(route: Download, number: int, shared: Shared, context: Context) ->
     member = f"{ledger.origin}-{ledger.instance.hex()[:8]}-{route.name}-{number}"
     return ConsumerThread(
         f"consumer-{route.name}-{number}",
-        Membership(route.name, route.topic, route.group, member, route.start),
+        Membership(
+            *(route.name, route.topic, route.group, member, route.start),
+            whole=context.properties.get("group.protocol") != "consumer",
+        ),
         receiver,
         assignment,
         shared.beginnings,

@@ -25,6 +25,7 @@ class Membership:
     group: str
     member: str  # unique and stable: origin, ledger, route and thread
     start: str  # earliest or latest; where a group that never committed begins
+    whole: bool  # the group deals all partitions out at once, and not only the differences
 
     def properties(
         self,
@@ -52,7 +53,10 @@ class Membership:
                 "session.timeout.ms": str(DEFAULT_SESSION_MS),
                 "heartbeat.interval.ms": "1000",  # each round of a rebalance waits for one
                 "group.instance.id": self.member,
-                "partition.assignment.strategy": "cooperative-sticky",
+                # One round: whatever group calls itself stable, each partition has a reader. Members
+                # that are killed between the two rounds of "cooperative-sticky" come back to a
+                # stable group in which nobody has what was given up in the first one.
+                "partition.assignment.strategy": "range",
             }
         return defaults | shared
 

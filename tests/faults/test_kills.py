@@ -51,7 +51,7 @@ def killed_again_and_again(
     victim.start()
 
 
-@pytest.mark.fault(number=1, name="sender-killed", rounds=100, short=5)
+@pytest.mark.fault(number=1, name="sender-killed", rounds=100, short=3)
 def test_sender_killed_at_any_moment_loses_and_repeats_nothing(
     make_host: MakeHost, rounds: int, rng: random.Random, figures: Figures
 ) -> None:
@@ -64,7 +64,7 @@ def test_sender_killed_at_any_moment_loses_and_repeats_nothing(
     verdict.show(figures)
 
 
-@pytest.mark.fault(number=2, name="receiver-killed", rounds=100, short=5)
+@pytest.mark.fault(number=2, name="receiver-killed", rounds=100, short=3)
 def test_receiver_killed_at_any_moment_loses_and_repeats_nothing(
     make_host: MakeHost, rounds: int, rng: random.Random, figures: Figures
 ) -> None:

@@ -170,7 +170,7 @@ def test_member_that_is_fenced_off_is_shown_and_comes_back(
             "bootstrap.servers": bootstrap,
             "group.id": group,
             "group.instance.id": member.group_instance_id,
-            "partition.assignment.strategy": "cooperative-sticky",
+            "partition.assignment.strategy": "range",
         }
     )
     rival.subscribe([topic])
