@@ -53,9 +53,9 @@ class Membership:
                 "session.timeout.ms": str(DEFAULT_SESSION_MS),
                 "heartbeat.interval.ms": "1000",  # each round of a rebalance waits for one
                 "group.instance.id": self.member,
-                # One round: in a group that calls itself stable each partition has a reader.
-                # Members that are killed between the two rounds of "cooperative-sticky" come back to a
-                # stable group in which nobody has what was given up in the first one.
+                # In one round: a group that calls itself stable has a reader for each partition.
+                # Members killed between the two of "cooperative-sticky" come back to a stable
+                # group in which nobody has what was given up in the first.
                 "partition.assignment.strategy": "range",
             }
         return defaults | shared
