@@ -33,6 +33,7 @@ _silent.disabled = True  # it repeats itself many times a second; see error_cb i
 RECORD_OVERHEAD = 16 * 1024 + 512
 """Bytes that a record may need besides its chunk: the largest header, the key, the framing."""
 
+_NOTHING: Mapping[str, str] = {}
 _PROPERTY = re.compile(r"property[: ]*\"([^\"]+)\"")
 
 Arguments = ParamSpec("Arguments")
@@ -113,6 +114,25 @@ def raising(callback: Callable[Arguments, None]) -> Callable[Arguments, None]:
             raise
 
     return call
+
+
+def groupless_consumer(
+    properties: Mapping[str, str], on_error: ErrorHandler, own: Mapping[str, str] = _NOTHING
+) -> Consumer:
+    """A consumer that is in no group and commits nothing; ``own`` are properties of the caller's.
+
+    Raises :class:`RefusedPropertyError`.
+    """
+    others = {name: value for name, value in properties.items() if not name.startswith("group.")}
+    fixed = {
+        "group.id": "kfd",  # librdkafka wants one; nobody joins it
+        "enable.auto.commit": "false",
+        "enable.auto.offset.store": "false",
+    }
+    try:
+        return Consumer(client_properties(others, on_error) | fixed | dict(own))
+    except (KafkaException, TypeError, ValueError) as error:
+        raise refused_properties(error, properties) from error
 
 
 def describe(error: KafkaError) -> str:
@@ -225,8 +245,8 @@ class ClusterView:
 
     @cached_property
     def _watermarks(self) -> Consumer:
-        """A client that reads nothing and is in no group."""
-        return Consumer(client_properties(self._properties, self._on_error) | {"group.id": "kfd"})
+        """A client that reads nothing."""
+        return groupless_consumer(self._properties, self._on_error)
 
     def brokers(self) -> int:
         """How many brokers the cluster has now."""

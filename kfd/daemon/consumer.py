@@ -255,12 +255,17 @@ class ConsumerThread(Stage):
         if self._membership.whole:
             offsets = self._receiver.positions() | dict(offsets)
         moved = [of_topic(self._membership, *one) for one in offsets.items()]
-        if self._membership.whole:
-            consumer.assign(moved)
-        else:
+        if not self._membership.whole:
             consumer.incremental_unassign(moved)
-            consumer.incremental_assign(moved)
+        self._assign(consumer, moved)
         consumer.resume(moved)
+
+    def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Let the client read these: all that are ours where the group deals out the whole."""
+        if self._membership.whole:
+            consumer.assign(partitions)
+        else:
+            consumer.incremental_assign(partitions)
 
     def _wait_for_disk(self, consumer: Consumer, error: DiskError) -> None:
         """Pause until the disk takes files again; polling goes on, so the group keeps us."""
@@ -302,10 +307,7 @@ class ConsumerThread(Stage):
             starts.append(of_topic(self._membership, one.partition, start))
             if start != one.offset:
                 log.info("%s: partition %d goes on at %d", self.name, one.partition, start)
-        if self._membership.whole:
-            consumer.assign(starts)
-        else:
-            consumer.incremental_assign(starts)
+        self._assign(consumer, starts)
         log.info("%s: reads partitions %s", self.name, sorted(self._assignment.partitions))
 
     def _on_revoke(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:

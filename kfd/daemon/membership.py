@@ -47,7 +47,7 @@ class Membership:
             # with so short a queue, the default of a second would leave the thread idle
             "fetch.queue.backoff.ms": "10",
         }
-        if common.get("group.protocol") != "consumer":
+        if self.whole:
             # there static membership is fatal after a kill; here it brings partitions back at once
             defaults |= {
                 "session.timeout.ms": str(DEFAULT_SESSION_MS),

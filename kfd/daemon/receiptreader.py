@@ -12,7 +12,7 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
-from kfd.kafka import client_properties, describe, refused_properties
+from kfd.kafka import describe, groupless_consumer
 
 log = logging.getLogger(__name__)
 
@@ -79,20 +79,11 @@ class ReceiptReader:
 
     def _connect(self) -> Consumer:
         own = {
-            "group.id": "kfd-receipts",  # librdkafka wants one; nobody joins it
-            "enable.auto.commit": "false",
-            "enable.auto.offset.store": "false",
             "auto.offset.reset": "earliest",  # what retention has removed can't be read
             "queued.max.messages.kbytes": "1024",
             "fetch.max.bytes": str(1 << 20),
         }
-        properties = {
-            name: value for name, value in self._properties.items() if not name.startswith("group.")
-        }
-        try:
-            return Consumer(client_properties(properties, self._on_trouble) | own)
-        except (TypeError, ValueError) as error:
-            raise refused_properties(error, self._properties) from error
+        return groupless_consumer(self._properties, self._on_trouble, own)
 
     def _on_trouble(self, error: KafkaError) -> None:
         log.debug("receipts: %s", describe(error))
