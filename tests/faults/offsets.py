@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections import defaultdict
-from types import TracebackType
-from typing import Self
 
 from confluent_kafka import Consumer, TopicPartition
+
+from tests.background import Background
 
 LOOK_SECONDS = 0.05
 
@@ -38,30 +37,16 @@ class Offsets:
         self._consumer.close()
 
 
-class OffsetsWatch:
+class OffsetsWatch(Background):
     """Looks at them all the time: ``fallen`` lists each that was committed and went back."""
 
     def __init__(self, offsets: Offsets) -> None:
+        super().__init__("offsets")
         self.fallen: list[tuple[int, int, int]] = []  # partition, from, to
         self._offsets = offsets
         self._highest: dict[int, int] = defaultdict(int)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="offsets")
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
+    def _run(self) -> None:
         while not self._stop.wait(LOOK_SECONDS):
             for number, offset in self._offsets.committed().items():
                 if offset < self._highest[number]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import random
-import threading
-from types import TracebackType
-from typing import Self
 
+from tests.background import Background
 from tests.integration.host import Host
 
 CHUNKED = {"chunk_size": "64KiB"}
@@ -21,7 +19,7 @@ def load(host: Host, rng: random.Random, prefix: str, small: int, large: int) ->
         host.put(f"{prefix}/large {number}", rng.randbytes(rng.randrange(2 << 20, 8 << 20)))
 
 
-class Writing:
+class Writing(Background):
     """Somebody who goes on writing files, new ones and new versions, whatever happens."""
 
     def __init__(
@@ -29,28 +27,14 @@ class Writing:
     ) -> None:
         """``pause``: seconds between two files; ``names``: how many there are before they are
         written anew."""
+        super().__init__("writing")
         self._host = host
         self._rng = random.Random(rng.random())  # a thread's own
         self._pause = pause
         self._names = names
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._write, name="writing")
         self.files = 0
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _write(self) -> None:
+    def _run(self) -> None:
         while not self._stop.wait(self._pause):
             large = self.files % 50 == 49
             size = self._rng.randrange(1 << 20, 4 << 20) if large else self._rng.randrange(20_000)

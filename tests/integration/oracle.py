@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+
+from tests.background import Background
 
 LOOK_SECONDS = 0.005  # between two looks of a witness
 
@@ -60,19 +59,18 @@ def _no_follow(path: bytes, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW)
 
 
-class Witness:
+class Witness(Background):
     """Looks at a tree all the time, in a thread, and remembers each content and inode it saw.
 
     Whatever has a final name at any moment is a whole version of that file, and it has it once.
     """
 
     def __init__(self, directory: Path) -> None:
+        super().__init__("witness")
         self.looks = 0
         self.contents: dict[bytes, set[str]] = defaultdict(set)
         self.inodes: dict[bytes, set[int]] = defaultdict(set)
         self._tree = Tree(directory)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="witness")
 
     def saw_only(self, versions: Mapping[bytes, set[str]]) -> None:
         """Fail if anything else than these contents was ever seen under a final name."""
@@ -85,20 +83,7 @@ class Witness:
         again = {path for path, inodes in self.inodes.items() if len(inodes) > 1}
         assert not again, f"published more than once: {sorted(again)}"
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
+    def _run(self) -> None:
         while not self._stop.wait(LOOK_SECONDS):
             for path, (content, inode) in self._tree.files().items():
                 self.contents[path].add(content)

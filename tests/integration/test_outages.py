@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ import pytest
 from confluent_kafka import Consumer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from tests.background import Background
 from tests.broker import Broker
 from tests.integration.conftest import MakeHost
 from tests.integration.host import Host
@@ -41,22 +41,14 @@ def recovered(host: Host) -> None:
     assert not [one for one in host.status()["problems"] if one["degrades"]]
 
 
-class Load:
+class Load(Background):
     """Somebody who goes on writing files, whatever happens to Kafka."""
 
     def __init__(self, host: Host) -> None:
+        super().__init__("load")
         self._host = host
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._write, name="load")
 
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _write(self) -> None:
+    def _run(self) -> None:
         number = 0
         while not self._stop.wait(0.05):
             self._host.put(f"{number % 7}/{number}", b"%d" % number * (number % 50) * 997)
