@@ -14,13 +14,14 @@ from pathlib import Path
 
 import kfd
 from kfd.daemon import journal
+from kfd.daemon.messageids import Message, about
 from kfd.errors import ConfigError, ExitCode, KfdError, UsageError
 
 log = logging.getLogger(__name__)
 
 DEFAULT_CONFIG = Path("/etc/kfd/kfd.yaml")
 _M_ARENA_MAX = -8  # malloc.h
-_ARENAS = 2  # glibc makes one per thread otherwise, and keeps what each ever needed
+_ARENAS = 1  # a second one only keeps what the first could give out: 60 MB in a long upload
 _COLLECT_AFTER = 10_000  # objects: batches alone fill the default of 700 many times over
 _DESCRIPTORS = 32768  # 64 connections with 253 each are 16,192 of them
 
@@ -33,8 +34,8 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """As :func:`main`, without leaving the process. Every error is told in one or two lines."""
     options = _parser().parse_args(arguments)
-    journal.set_up(verbose=options.verbose)
     _limit_arenas()
+    journal.set_up(verbose=options.verbose)
     _raise_descriptor_limit()
     gc.set_threshold(_COLLECT_AFTER)
     try:
@@ -69,10 +70,12 @@ def _serve(options: argparse.Namespace) -> int:
                 fix="kfd --bootstrap HOST:PORT --topic TOPIC --upload DIR",
             )
         config = from_flags(options.bootstrap, options.topic, options.upload, options.download)
+        path = None
     else:
-        config = load(options.config or DEFAULT_CONFIG)
+        path = (options.config or DEFAULT_CONFIG).absolute()
+        config = load(path)
     state = options.state or _state_directory()
-    return Supervisor(config, state, options.socket or _socket_path()).run()
+    return Supervisor(config, state, options.socket or _socket_path(state), path).run()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -97,11 +100,16 @@ def _parser() -> argparse.ArgumentParser:
 def _state_directory() -> Path:
     if given := os.environ.get("STATE_DIRECTORY"):
         return Path(given.partition(":")[0])
-    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(home) / "kfd"
+    if given := os.environ.get("XDG_STATE_HOME"):
+        return Path(given, "kfd")
+    home = os.path.expanduser("~")  # unlike Path.home(), as it is where nobody knows
+    if home == "~":
+        raise UsageError("no place for the state directory is known", fix="give --state DIR")
+    return Path(home, ".local/state/kfd")
 
 
-def _socket_path() -> Path:
+def _socket_path(state: Path) -> Path:
+    """Where ``kfdctl`` looks for it; at last in the state directory, which there always is."""
     if given := os.environ.get("KFD_SOCKET"):
         return Path(given)
     if runtime := os.environ.get("RUNTIME_DIRECTORY"):
@@ -110,17 +118,15 @@ def _socket_path() -> Path:
         return Path(runtime) / "kfd" / "kfd.sock"
     if os.geteuid() == 0:
         return Path("/run/kfd/kfd.sock")
-    raise UsageError("no place for the control socket is known", fix="give --socket FILE")
+    return state / "kfd.sock"
 
 
 def _tell(error: KfdError) -> None:
-    log.error("%s", error)
-    if error.fix:
-        log.error("  fix: %s", error.fix)
+    log.error("%s", error, extra=about(Message.REFUSED_TO_START, fix=error.fix))
 
 
 def _limit_arenas() -> None:
-    """Before any thread: five consumers take 55 MB so, not 182."""
+    """Before any thread, the log's too: five consumers take 55 MB so, not 182."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none, and needs none
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, _ARENAS)

@@ -1,0 +1,82 @@
+"""``kfdctl completion``: scripts by which shells complete verbs, options, routes and transfers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+import click
+from click.shell_completion import CompletionItem, get_completion_class
+
+from kfd.control import GetStatusParameters, GetStatusReply, ListParameters, ListReply
+from kfd.ctl.client import connect
+from kfd.ctl.render import print_json
+from kfd.ctl.settings import Settings, verb
+from kfd.errors import KfdError
+
+T = TypeVar("T")
+
+_TIMEOUT = 0.5  # seconds that a person waits for a completion
+_TRANSFERS = 50  # the newest, of which an id may be completed
+_SHELLS = ("bash", "zsh", "fish")
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(_SHELLS))
+@verb
+def completion_command(settings: Settings, shell: str) -> None:
+    """Print the completion script of a shell.
+
+    \b
+    bash:  kfdctl completion bash >/usr/share/bash-completion/completions/kfdctl
+    zsh:   kfdctl completion zsh  >/usr/share/zsh/vendor-completions/_kfdctl
+    fish:  kfdctl completion fish >/usr/share/fish/vendor_completions.d/kfdctl.fish
+    """
+    script = _script(shell)
+    if settings.as_json:
+        print_json(shell=shell, script=script)
+        return
+    click.echo(script, nl=False)
+
+
+def _script(shell: str) -> str:
+    """click's own, which asks ``kfdctl`` itself at each press of the key."""
+    known = get_completion_class(shell)
+    if known is None:
+        raise KfdError(f"no completion for {shell}", fix=f"use one of {', '.join(_SHELLS)}")
+    context = click.get_current_context().find_root()
+    return known(context.command, {}, "kfdctl", "_KFDCTL_COMPLETE").source()
+
+
+def complete_route(
+    context: click.Context, _: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """The routes of the running daemon; none where it doesn't answer at once."""
+    reply = _ask(context, GetStatusParameters(), GetStatusReply)
+    if reply is None:
+        return []
+    names = {one.route for one in reply.status.uploads}
+    names |= {one.route for one in reply.status.downloads}
+    return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
+
+
+def complete_transfer(
+    context: click.Context, _: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """The ids of the newest transfers, with their files; likewise."""
+    reply = _ask(context, ListParameters(limit=_TRANSFERS), ListReply)
+    newest = reply.transfers if reply is not None else ()
+    shown = {one.tid[-8:]: f"{one.state} {one.path}" for one in newest}
+    return [
+        CompletionItem(tid, help=text) for tid, text in shown.items() if tid.startswith(incomplete)
+    ]
+
+
+def _ask(context: click.Context, parameters: object, result: type[T]) -> T | None:
+    """A press of a key must not end in an error, nor take long."""
+    socket: Path | None = context.find_root().params.get("socket")
+    try:
+        with connect(socket, _TIMEOUT) as client:
+            return client.call(parameters, result)
+    except KfdError:
+        return None
