@@ -9,88 +9,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, field
-from enum import Enum, auto
 from typing import Final
 
 from blake3 import blake3
 
+from kfd.transfer import OpenTransfer, State
+from kfd.verdict import Aborted, Append, Drop, Failed, Skip, Verdict
 from kfd.wire import Begin, Header, Reason
 
 MAX_OPEN: Final = 1024  # transfers of several records that may be open in a partition
-
-
-class State(Enum):
-    """Where a transfer stands that has not been closed yet."""
-
-    RECEIVING = auto()
-    COMPLETE = auto()
-    FAILED = auto()
-    ABORTED = auto()
-
-
-@dataclass(slots=True, eq=False)
-class OpenTransfer:
-    """A transfer from its first record until the consumer closes it. Sizes are bytes."""
-
-    tid: bytes
-    begin: Begin
-    first_offset: int
-    next_index: int = 0
-    received: int = 0
-    digest: bytes | None = None  # once complete
-    state: State = State.RECEIVING
-    restored: int = 0  # chunks that were read in another life, and are trusted to the disk
-    torn: bool = False  # the topic has lost offsets since; the next record may be among them
-    hashed: int = 0  # bytes that the hasher has seen
-    saved: int = 0  # chunks that are durable
-    rest_offset: int | None = None  # of the first record that isn't durable, if one came
-    touched: float = 0.0  # when the last one came, by whatever clock its reader has
-    hasher: blake3 = field(default_factory=blake3, repr=False)
-
-    @property
-    def remaining(self) -> int:
-        """Bytes that are still to come."""
-        return self.begin.size - self.received
-
-
-@dataclass(frozen=True, slots=True)
-class Append:
-    """The value is the next chunk of the transfer, and of the last one the digest is right."""
-
-    transfer: OpenTransfer
-    first: bool
-    complete: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """The record is counted by this reason; nothing else has changed."""
-
-    reason: Reason
-
-
-@dataclass(frozen=True, slots=True)
-class Skip:
-    """The record is known, or is read again later: not counted, and nothing has changed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Aborted:
-    """The sender has given the transfer up."""
-
-    transfer: OpenTransfer
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """Every chunk came and the file is not what was sent, or one can't come any more."""
-
-    transfer: OpenTransfer
-    reason: Reason
-
-
-Verdict = Append | Drop | Skip | Aborted | Failed
 
 _SKIP: Final = Skip()
 

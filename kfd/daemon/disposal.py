@@ -14,13 +14,10 @@ the file at its name (from 1 on), aside (from 3 on), or at neither place (done).
 from __future__ import annotations
 
 import errno
-import filecmp
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from kfd.config.values import Then
@@ -28,33 +25,11 @@ from kfd.daemon.crashpoint import reach
 from kfd.daemon.destination import PRIVATE, Directories
 from kfd.daemon.fileversion import inode_of
 from kfd.daemon.ledger.disposals import Disposal
+from kfd.daemon.place import Place
 from kfd.daemon.renames import rename_new
-from kfd.paths import conflict_name
 
 _OPEN_ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MODE = 0o755  # of directories that are made to move files to
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """A name in an open directory."""
-
-    directory: int
-    name: bytes
-
-    def status(self) -> os.stat_result | None:
-        """Of what has the name, if anything has."""
-        with suppress(FileNotFoundError):
-            return os.stat(self.name, dir_fd=self.directory, follow_symlinks=False)
-        return None
-
-    def unlink(self) -> None:
-        os.unlink(self.name, dir_fd=self.directory)
-
-    def beside(self, tid: bytes) -> _Place:
-        """Its conflict name."""
-        return _Place(self.directory, conflict_name(self.name, tid))
 
 
 class AwayError(OSError):
@@ -153,7 +128,7 @@ class Batch:
         reach("then.done")
         return True
 
-    def _aside(self, one: Disposal) -> _Place:
+    def _aside(self, one: Disposal) -> Place:
         if self._private is None:
             root = self._source.open(b"", create=False)
             with suppress(FileExistsError):
@@ -162,13 +137,13 @@ class Batch:
             if os.fstat(self._private).st_uid != os.geteuid():
                 self._private = None
                 raise PermissionError(errno.EACCES, f"{os.fsdecode(PRIVATE)} is somebody else's")
-        return _Place(self._private, one.tid.hex().encode() + b".sent")
+        return Place(self._private, one.tid.hex().encode() + b".sent")
 
-    def _there(self, one: Disposal) -> _Place | None:
+    def _there(self, one: Disposal) -> Place | None:
         """Where the version that was sent lies, if it is still there."""
         parent, _, name = one.path.rpartition(b"/")
         try:
-            place = _Place(self._source.open(parent, create=False), name)
+            place = Place(self._source.open(parent, create=False), name)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 return None
@@ -176,10 +151,10 @@ class Batch:
         status = place.status()
         return place if status is not None and _is_sent(one, status) else None
 
-    def _put_back(self, one: Disposal, aside: _Place) -> None:
+    def _put_back(self, one: Disposal, aside: Place) -> None:
         """It changed in the last moment. Should its name be taken by now, it gets another."""
         parent, _, name = one.path.rpartition(b"/")
-        place = _Place(self._source.open(parent, create=True), name)
+        place = Place(self._source.open(parent, create=True), name)
         reach("then.changed")
         try:
             rename_new(aside.directory, aside.name, place.directory, place.name)
@@ -191,9 +166,9 @@ class Batch:
         self._source.changed(place.directory)
         self._source.changed(aside.directory)
 
-    def _move(self, one: Disposal, aside: _Place, target: Directories) -> None:
+    def _move(self, one: Disposal, aside: Place, target: Directories) -> None:
         parent, _, name = one.path.rpartition(b"/")
-        place = _Place(target.open(parent, create=True), name)
+        place = Place(target.open(parent, create=True), name)
         for there in (place, place.beside(one.tid)):
             try:
                 rename_new(aside.directory, aside.name, there.directory, there.name)
@@ -207,11 +182,11 @@ class Batch:
             return
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fsdecode(one.path))
 
-    def _copy(self, one: Disposal, aside: _Place, place: _Place, target: Directories) -> None:
+    def _copy(self, one: Disposal, aside: Place, place: Place, target: Directories) -> None:
         """To another file system: there, whole and durable, before it is deleted here."""
-        if not any(_same_content(aside, there) for there in (place, place.beside(one.tid))):
-            part = _Place(place.directory, b".%s.part" % one.tid.hex().encode())
-            _copy_whole(aside, part)
+        if not any(aside.same_content(there) for there in (place, place.beside(one.tid))):
+            part = Place(place.directory, b".%s.part" % one.tid.hex().encode())
+            aside.copy_to(part)
             reach("then.copied")
             try:
                 rename_new(part.directory, part.name, place.directory, place.name)
@@ -222,39 +197,6 @@ class Batch:
         target.changed(place.directory)
         target.sync()  # before the only other copy goes
         aside.unlink()
-
-
-def _copy_whole(source: _Place, target: _Place) -> None:
-    """Copy content, mode and times, and make them durable."""
-    with (
-        open(os.open(source.name, _READ, dir_fd=source.directory), "rb") as reader,
-        open(_create(target), "wb") as writer,
-    ):
-        shutil.copyfileobj(reader, writer, 1 << 20)
-        writer.flush()
-        status = os.fstat(reader.fileno())
-        os.fchmod(writer.fileno(), stat.S_IMODE(status.st_mode))
-        os.utime(writer.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
-        os.fsync(writer.fileno())
-
-
-def _create(place: _Place) -> int:
-    """A new file; an earlier attempt of the same name is void."""
-    with suppress(FileNotFoundError):
-        place.unlink()
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.open(place.name, flags, 0o600, dir_fd=place.directory)
-
-
-def _same_content(one: _Place, other: _Place) -> bool:
-    """Whether a copy that was interrupted before its end is there already."""
-    mine, theirs = one.status(), other.status()
-    if mine is None or theirs is None or not stat.S_ISREG(theirs.st_mode):
-        return False
-    if (mine.st_size, mine.st_mtime_ns) != (theirs.st_size, theirs.st_mtime_ns):
-        return False
-    first, second = (f"/proc/self/fd/{p.directory}/{os.fsdecode(p.name)}" for p in (one, other))
-    return filecmp.cmp(first, second, shallow=False)
 
 
 def _is_sent(one: Disposal, status: os.stat_result) -> bool:

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from kfd.assembly import OpenTransfer
 from kfd.daemon.destination import Directories
 from kfd.daemon.fileversion import inode_of
 from kfd.daemon.ledger import Ledger, incoming
@@ -20,6 +19,7 @@ from kfd.daemon.ledger.incoming import Published
 from kfd.daemon.mark import Mark, lineage, read_mark
 from kfd.daemon.partials import DISK_ERRORS
 from kfd.paths import BadPath, Layout, conflict_name
+from kfd.transfer import OpenTransfer
 from kfd.wire import Begin
 
 # O_NONBLOCK: a pipe that takes a file's place meanwhile must not hang the thread
@@ -172,7 +172,13 @@ def _is_newer(mark: Mark | None, begin: Begin) -> bool:
 
 
 def _is_this(mark: Mark | None, transfer: OpenTransfer) -> bool:
-    """Whether a marked file is this very transfer, published before."""
+    """Whether a marked file is what this transfer brings, published before.
+
+    By the transfer itself, or by another one of the same version: a sender sends again what was in
+    a topic that was deleted and made again before it had a receipt.
+    """
     begin = transfer.begin
-    line = lineage(begin.topic, begin.origin, begin.path)
-    return mark is not None and (mark.tid, mark.lineage) == (transfer.tid, line)
+    if mark is None or mark.lineage != lineage(begin.topic, begin.origin, begin.path):
+        return False
+    version = (mark.generation, mark.size, mark.mtime_ns)
+    return mark.tid == transfer.tid or version == (begin.generation, begin.size, begin.mtime_ns)

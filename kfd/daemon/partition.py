@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kfd.assembly import Assembler, OpenTransfer, State
+from kfd.assembly import Assembler
 from kfd.offsets import Open, Progress
+from kfd.transfer import OpenTransfer, State
 
 IDLE_SECONDS = 60.0  # after which a transfer may be closed to make room for another one
 
@@ -39,6 +40,14 @@ class Partition:
     deferred: dict[bytes, Deferred] = field(default_factory=dict)  # by tid
     _crowded_until: float = 0.0  # by the clock: before, none of the open ones is idle for long
 
+    def inherit(self, progress: Progress, held: Mapping[tuple[int, bytes], int]) -> None:
+        """Go on where a former owner was, who committed ``progress``; ``held`` are the partials
+        that are durable here, as in :meth:`Progress.start`."""
+        self.assembler.trust(progress.position, progress.open)
+        self.position = progress.start(held)
+        self.reached = progress.position
+        self.inherited = progress.open
+
     def advance(self, position: int) -> None:
         """The record before ``position`` was read."""
         self.position = position
@@ -57,7 +66,10 @@ class Partition:
         if transfer is None or not transfer.saved:
             return Open(tid[-4:], 0, first)
         rest = transfer.rest_offset
-        return Open(tid[-4:], transfer.saved, self.reached if rest is None else rest)
+        if rest is None:
+            # not what was ever reached: after a restart the next chunk may lie before that
+            rest = max(first, self.position)
+        return Open(tid[-4:], transfer.saved, rest)
 
     def defer(self, transfer: OpenTransfer) -> None:
         """Read a transfer again from its first record, when there is space for it."""

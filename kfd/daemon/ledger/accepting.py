@@ -118,17 +118,26 @@ def queue(writer: Connection, offer: Offer, files: Sequence[Queued], now: float)
     bulk.execute(
         writer,
         "INSERT INTO outgoing (tid, route, topic, path, source, device, inode, size, mtime_ns,"
-        " mode, generation, meta, uid, lane, state, queued_at, not_before) VALUES {rows}",
+        " mode, generation, meta, uid, lane, state, queued_at, not_before, spool) VALUES {rows}",
         [
             (
-                *(one.tid, offer.route, offer.topic, one.version.path, one.version.source),
-                *(one.version.device, one.version.inode, one.version.size),
+                *(one.tid, offer.route, offer.topic, one.version.path),
+                *(*_read_from(one.version), one.version.size),
                 *(one.version.mtime_ns, one.version.mode, one.generation, meta, offer.uid),
                 *(lane_of(one.version, offer.chunk_size), "queued", now, one.not_before),
+                os.fsdecode(os.path.basename(one.version.copy)) if one.version.copy else None,
             )
             for one in files
         ],
     )
+
+
+def _read_from(version: FileVersion) -> tuple[bytes, int, int]:
+    """Path, device and inode of what will be read: the file, or its copy. That is nobody else's,
+    so its inode need not be compared."""
+    if version.copy:
+        return version.copy, 0, 0
+    return version.source, version.device, version.inode
 
 
 def queue_successor(

@@ -93,6 +93,19 @@ class Database(Stage):
             self._local.connection = connection
         return connection
 
+    def close_reader(self) -> None:
+        """Let go of the calling thread's connection: a thread that ends leaves it to the collector
+        of garbage, which may take its time."""
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is not None:
+            connection.close()
+            del self._local.connection
+
+    def size_on_disk(self) -> int:
+        """Bytes of the database and its log. Any thread."""
+        files = (self._path, self._path.with_name(f"{self._path.name}-wal"))
+        return sum(one.stat().st_size for one in files if one.exists())
+
     def wait_for_change(self, seen: int, timeout: float) -> int:
         """Wait up to ``timeout`` seconds for a commit after number ``seen``; the newest number."""
         with self._changed:

@@ -93,7 +93,8 @@ def _succeed(
     """Queue ``version`` in the place of a transfer that has ended."""
     offer = Offer(row.route, row.topic, (), row.chunk_size or 0, row.meta, row.uid)
     tid = queue_successor(writer, offer, version, now, generation=generation, not_before=not_before)
-    writer.execute("UPDATE outgoing SET successor = ? WHERE id = ?", (tid, row.id))
+    # a copy in the spool is the successor's from now on
+    writer.execute("UPDATE outgoing SET successor = ?, spool = NULL WHERE id = ?", (tid, row.id))
     return tid
 
 
@@ -108,14 +109,16 @@ def start_over(
     now = time.time()
     ended = writer.execute(
         "UPDATE outgoing SET state = 'cancelled', ended_at = ?, reason = ?"
-        " WHERE id = ? AND state = ?",
+        " WHERE id = ? AND state = ? RETURNING source, spool",
         (now, reason, row.id, state),
-    ).rowcount
-    if not ended:
+    ).fetchone()
+    if ended is None:
         return None
+    source, spool = ended  # as they are now: a copy may have been given up meanwhile
     tally.count(writer, "upload", [_ended(row, "cancelled")], now)
     version = FileVersion(
-        *(row.path, row.source, row.device, row.inode, row.size, row.mtime_ns, row.mode, 0)
+        *(row.path, source, row.device, row.inode, row.size, row.mtime_ns, row.mode, 0),
+        copy=source if spool is not None else b"",
     )
     tid = _succeed(writer, row, version, now, generation=row.generation)
     writer.execute(

@@ -55,12 +55,13 @@ class Outgoing:
     acked_at: float | None
     not_before: float  # epoch seconds; not 0: the file was changing and has to settle first
     uid: int | None
+    spool: str | None = None  # the name of the copy that is read, where there is one
 
 
 _COLUMNS = (
     "o.id, o.tid, o.route, o.topic, o.path, o.source, o.device, o.inode, o.size, o.mtime_ns,"
     " o.mode, o.generation, o.meta, o.lane, o.topic_id, o.partition, o.chunk_size, o.acked,"
-    " o.first_offset, o.acked_at, o.not_before, o.uid"
+    " o.first_offset, o.acked_at, o.not_before, o.uid, o.spool"
 )
 _COLUMNS_WAITING = _COLUMNS.replace("o.topic_id, o.partition", "p.topic_id, p.partition")
 _LONGEST_WAIT = 60.0  # seconds; files settle for less
@@ -121,6 +122,13 @@ def by_id(connection: Connection, numbers: Sequence[int]) -> list[Outgoing]:
     return [_outgoing(row) for row in rows]
 
 
+def by_tid(reader: Connection, tid: bytes) -> Outgoing:
+    """The row of a transfer that is known to be there."""
+    (number,) = reader.execute("SELECT id FROM outgoing WHERE tid = ?", (tid,)).fetchone()
+    (row,) = by_id(reader, [number])
+    return row
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """Where a transfer will lie in Kafka; fixed before its first record is produced."""
@@ -136,12 +144,13 @@ class Claim:
 
 def claim(writer: Connection, claims: Sequence[Claim]) -> set[int]:
     """Make queued transfers ``sending``; the ids of those that still were queued."""
+    now = time.time()
     returned = bulk.execute(
         writer,
         "UPDATE outgoing SET state = 'sending', topic_id = c.column2, partition = c.column3,"
-        " chunk_size = c.column4 FROM (VALUES {rows}) AS c"
+        " chunk_size = c.column4, begun_at = c.column5 FROM (VALUES {rows}) AS c"
         " WHERE id = c.column1 AND state = 'queued' RETURNING id",
-        [(one.id, one.topic_id, one.partition, one.chunk_size) for one in claims],
+        [(one.id, one.topic_id, one.partition, one.chunk_size, now) for one in claims],
     )
     claimed = {number for (number,) in returned}
     bulk.execute(
@@ -178,9 +187,12 @@ def note_progress(writer: Connection, progress: Sequence[Progress]) -> None:
 
 
 def prune(writer: Connection, older_than: float, limit: int) -> int:
-    """Delete ended transfers from before ``older_than`` (epoch seconds); how many."""
+    """Delete ended transfers from before ``older_than`` (epoch seconds); how many.
+
+    One of which a copy is held stays: the spool gives that up first.
+    """
     return writer.execute(
         "DELETE FROM outgoing WHERE id IN"
-        " (SELECT id FROM outgoing WHERE ended_at < ? ORDER BY ended_at LIMIT ?)",
+        " (SELECT id FROM outgoing WHERE ended_at < ? AND spool IS NULL ORDER BY ended_at LIMIT ?)",
         (older_than, limit),
     ).rowcount

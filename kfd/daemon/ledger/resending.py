@@ -1,4 +1,5 @@
-"""What is in Kafka and is sent again: it was refused, or its topic was deleted and made again.
+"""What is in Kafka and is sent again: it was refused, its topic was deleted and made again, or has
+dropped it before a receiver confirmed it.
 
 It gets a new tid, and keeps its generation: it is no newer version. Functions that take ``writer``
 run in the ledger's writer thread inside its transaction; those that take ``reader`` run in the
@@ -9,13 +10,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from sqlite3 import Connection
 
-from kfd.daemon.ledger import endings, outgoing, tally
+from kfd.daemon.ledger import confirmations, endings, outgoing, tally
 from kfd.daemon.ledger.tally import Ended
 
 DROPPED_SECONDS = 20.0  # for receipts that are still on their way
-LONGEST_PAUSE = 3600.0  # seconds; who has to wait longer does so because the clock was set back
+LONGEST_PAUSE = 120.0  # seconds; who has to wait longer does so because the clock was set back
 
 
 def due(writer: Connection, limit: int) -> list[tuple[str, str]]:
@@ -27,6 +29,12 @@ def due(writer: Connection, limit: int) -> list[tuple[str, str]]:
         (now, now + LONGEST_PAUSE, limit),
     ).fetchall()
     return _send_again(writer, {number: (reason, tries) for number, reason, tries in rows})
+
+
+def is_due(reader: Connection) -> bool:
+    """Whether something is to be sent again by now."""
+    at, now = next_due(reader), time.time()
+    return at is not None and not now < at <= now + LONGEST_PAUSE
 
 
 def next_due(reader: Connection) -> float | None:
@@ -47,24 +55,36 @@ def _send_again(writer: Connection, chosen: Mapping[int, tuple[str, int]]) -> li
         if tid is None:
             continue
         writer.execute("UPDATE outgoing SET tries = ? WHERE tid = ?", (tries, tid))
-        writer.execute("DELETE FROM confirmation WHERE tid = ?", (row.tid,))
+        confirmations.drop(writer, [row.tid])
         left = Ended(row.route, row.topic, "in_kafka", row.size, row.path)
         tally.uncount(writer, "upload", [left])
         again.append((row.route, row.topic))
     return again
 
 
-def dropped(reader: Connection, topic: str, topic_id: str, lows: Mapping[int, int]) -> list[int]:
-    """The ids of what the topic no longer has and no receiver confirmed. Reads all of the history.
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """What a partition has dropped: all below ``low``, the oldest offset that it has."""
 
-    ``lows``: partition → the oldest offset that it has.
+    topic: str
+    topic_id: str
+    partition: int
+    low: int
+
+
+def dropped(reader: Connection, gap: Gap, after: int, limit: int) -> list[tuple[int, int]]:
+    """What is in the gap and no receiver has confirmed: id and first offset of each, from the one
+    after offset ``after`` on.
+
+    Reads nothing else: what is delivered, or was sent again, isn't in the index.
     """
-    rows = reader.execute(
-        "SELECT id, partition, first_offset FROM outgoing WHERE state = 'in_kafka' AND topic = ?"
-        " AND topic_id = ? AND resend_at IS NULL AND first_offset < ?",
-        (topic, topic_id, max(lows.values())),
-    )
-    return [number for number, partition, first in rows if first < lows.get(partition, 0)]
+    return reader.execute(
+        "SELECT id, first_offset FROM outgoing INDEXED BY outgoing_in_kafka"
+        " WHERE state = 'in_kafka' AND topic = ? AND topic_id = ? AND partition = ?"
+        " AND first_offset > ? AND first_offset < ? AND resend_at IS NULL"
+        " ORDER BY first_offset LIMIT ?",
+        (gap.topic, gap.topic_id, gap.partition, after, gap.low, limit),
+    ).fetchall()
 
 
 def send_soon(writer: Connection, dropped: Sequence[int]) -> None:
@@ -90,21 +110,19 @@ def note_topic(writer: Connection, topic: str, topic_id: str) -> None:
 
 
 def from_old_topic(
-    writer: Connection, topic: str, topic_id: str, after: int, limit: int
-) -> tuple[int | None, list[tuple[str, str]]]:
-    """Queue again what was in a topic of this name that was deleted, undelivered.
-
-    Looks at transfers from the one after ``after`` on. The last id that was looked at, None at the
-    end; and (route, topic) of each that is sent again.
-    """
-    numbers = [
-        number
-        for (number,) in writer.execute(
-            "SELECT id FROM outgoing WHERE id > ? AND topic = ? AND state = 'in_kafka'"
-            " AND topic_id <> ? ORDER BY id LIMIT ?",
-            (after, topic, topic_id, limit),
-        )
-    ]
+    writer: Connection, topic: str, topic_id: str, limit: int
+) -> list[tuple[str, str]]:
+    """Queue again what was in topics of this name that were deleted, undelivered: the next
+    ``limit`` of it; (route, topic) of each. Fewer: that was the last of it. Reads nothing else."""
+    numbers: list[int] = []
+    for elsewhere in ("topic_id < ?", "topic_id > ?"):  # <> would go through what is in the new one
+        numbers += [
+            number
+            for (number,) in writer.execute(
+                "SELECT id FROM outgoing INDEXED BY outgoing_in_kafka WHERE state = 'in_kafka'"
+                f" AND topic = ? AND {elsewhere} LIMIT ?",
+                (topic, topic_id, limit - len(numbers)),
+            )
+        ]
     reason = "the topic was deleted and made again before a receiver confirmed it"
-    again = _send_again(writer, dict.fromkeys(numbers, (reason, 0)))
-    return (numbers[-1] if len(numbers) == limit else None), again
+    return _send_again(writer, dict.fromkeys(numbers, (reason, 0)))

@@ -219,5 +219,31 @@ CREATE TABLE receipt (
 CREATE INDEX receipt_topic ON receipt (topic);
 """
 
-MIGRATIONS: tuple[str, ...] = (VERSION_1, VERSION_2)
+VERSION_3 = """
+-- Sending: files that kfd can't open by their path have a copy in the spool.
+
+ALTER TABLE outgoing ADD COLUMN spool TEXT;       -- the name of the copy, while it is held
+CREATE INDEX outgoing_spool ON outgoing (state, uid, id, size) WHERE spool IS NOT NULL;
+
+-- What is in Kafka and not delivered, in the order in which a topic drops it.
+
+CREATE INDEX outgoing_in_kafka ON outgoing (topic, topic_id, partition, first_offset)
+    WHERE state = 'in_kafka';
+
+-- What people ask of transfers and routes.
+
+ALTER TABLE outgoing ADD COLUMN begun_at REAL;    -- when it was taken to be sent
+ALTER TABLE outgoing ADD COLUMN receivers TEXT NOT NULL DEFAULT '';  -- who confirmed it: names, ' '
+CREATE INDEX outgoing_given_up ON outgoing (state) WHERE state IN ('failed', 'cancelled');
+CREATE INDEX outgoing_successor ON outgoing (successor) WHERE successor IS NOT NULL;
+CREATE INDEX incoming_refused ON incoming (state)
+    WHERE state IN ('quarantined', 'expired', 'superseded');
+
+CREATE TABLE paused_route (               -- '': what is sent without a route
+    name  TEXT PRIMARY KEY,
+    since REAL NOT NULL
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[str, ...] = (VERSION_1, VERSION_2, VERSION_3)
 """``MIGRATIONS[n]`` brings a ledger of version n to version n + 1."""
