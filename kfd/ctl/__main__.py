@@ -11,7 +11,7 @@ import click
 
 from kfd.ctl.cli import kfdctl
 from kfd.ctl.render import complain, print_json
-from kfd.errors import ConfigError, ExitCode, KfdError, UsageError
+from kfd.errors import ExitCode, KfdError, UsageError, faults_of
 
 
 def main() -> None:
@@ -37,14 +37,14 @@ def _run(arguments: list[str]) -> ExitCode:
 
 def _complain(error: KfdError) -> ExitCode:
     with contextlib.suppress(OSError):
-        for fault in error.faults if isinstance(error, ConfigError) else (error,):
+        for fault in faults_of(error):
             complain(fault)
     return error.exit_code
 
 
 def _complain_in_json(error: KfdError) -> None:
     """On stdout, for programs; people read stderr."""
-    faults = error.faults if isinstance(error, ConfigError) else (error,)
+    faults = faults_of(error)
     shown = [{"text": str(fault), "fix": fault.fix} for fault in faults]
     with contextlib.suppress(OSError):
         print_json(errors=shown, exit_code=int(error.exit_code))
@@ -57,7 +57,7 @@ def _as_kfd_error(error: Exception) -> KfdError:
         command = error.ctx.command_path if error.ctx is not None else "kfdctl"
         return UsageError(error.format_message().rstrip("."), fix=f"see {command} --help")
     if isinstance(error, click.ClickException):
-        return UsageError(error.format_message())
+        return UsageError(error.format_message(), fix="see kfdctl --help")
     return _bug(error)
 
 

@@ -35,6 +35,7 @@ T = TypeVar("T")
 SYSTEM_SOCKET = Path("/run/kfd/kfd.sock")
 _REPLY_TIMEOUT = 60.0  # seconds for the answer to a call; that to a stream may take for ever
 _READ_SIZE = 64 * 1024
+_LOG = "journalctl -u kfd"
 
 
 def candidates(given: Path | None) -> list[Path]:
@@ -43,7 +44,12 @@ def candidates(given: Path | None) -> list[Path]:
     if named:
         return [Path(named)]
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    return [SYSTEM_SOCKET, *([Path(runtime, "kfd/kfd.sock")] if runtime else [])]
+    state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    return [
+        SYSTEM_SOCKET,
+        *([Path(runtime, "kfd/kfd.sock")] if runtime else []),
+        Path(state, "kfd/kfd.sock"),
+    ]
 
 
 def connect(given: Path | None, timeout: float) -> Client:
@@ -64,19 +70,27 @@ def connect(given: Path | None, timeout: float) -> Client:
 def _connected(path: Path, timeout: float) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        connection.settimeout(timeout)
+        # The kernel waits for room in the daemon's queue; a timeout of Python's has it refuse.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(max(timeout, 0.001)))
         connection.connect(os.fspath(path))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(0))
     except OSError as error:
         connection.close()
         raise _connect_problem(path, error) from None
     return connection
 
 
+def _timeval(seconds: float) -> bytes:
+    """As the kernel's socket options have it; 0: no timeout."""
+    whole = int(seconds)
+    return struct.pack("ll", whole, int((seconds - whole) * 1e6))
+
+
 def _connect_problem(path: Path, error: OSError) -> KfdError:
     if isinstance(error, PermissionError):
         return not_permitted(_user(), str(path), _group_of(path))
     if isinstance(error, TimeoutError | BlockingIOError):
-        return TimedOutError(f"kfd at {path} does not answer", fix="journalctl -u kfd")
+        return TimedOutError(f"kfd at {path} does not answer", fix=_LOG)
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return not_running(f"no {path}")
     if isinstance(error, ConnectionRefusedError):
@@ -135,10 +149,19 @@ class Client:
         pid: int = struct.unpack("3i", raw)[0]
         return pid
 
-    def call(self, parameters: object, result: type[T], descriptors: Sequence[int] = ()) -> T:
-        """The answer to one request; its method is told by the class of ``parameters``."""
+    def call(
+        self,
+        parameters: object,
+        result: type[T],
+        descriptors: Sequence[int] = (),
+        timeout: float | None = _REPLY_TIMEOUT,
+    ) -> T:
+        """The answer to one request; its method is told by the class of ``parameters``.
+
+        ``timeout`` is in seconds; None for what may take for ever.
+        """
         self._send(encode_request(parameters), descriptors)
-        return _read_as(result, self._reply(_REPLY_TIMEOUT))
+        return _read_as(result, self._reply(timeout))
 
     def stream(self, parameters: object, result: type[T], timeout: float | None) -> Iterator[T]:
         """The answers to a request for more, to the last.
@@ -165,7 +188,7 @@ class Client:
             sent = socket.send_fds(self._socket, [frame], descriptors) if descriptors else 0
             self._socket.sendall(frame[sent:])
         except TimeoutError:
-            raise TimedOutError(f"kfd at {self.path} does not answer") from None
+            raise TimedOutError(f"kfd at {self.path} does not answer", fix=_LOG) from None
         except (BrokenPipeError, ConnectionResetError):
             pass  # the daemon hung up; what it said before is still to be read
 
@@ -177,16 +200,18 @@ class Client:
         except VarlinkError as error:
             raise from_varlink(error) from None
         except ProtocolError as error:
-            raise KfdError(f"{self.path} does not speak as kfd does: {error}") from None
+            raise KfdError(
+                f"{self.path} does not speak as kfd does: {error}", fix="give the right --socket"
+            ) from None
 
     def _receive(self, timeout: float | None) -> None:
         if timeout is not None and timeout <= 0:
-            raise TimedOutError("timed out")
+            raise TimedOutError("timed out", fix="give it more time; the work goes on")
         self._socket.settimeout(timeout)
         try:
             data = self._socket.recv(_READ_SIZE)
         except TimeoutError:
-            raise TimedOutError(f"kfd at {self.path} does not answer") from None
+            raise TimedOutError(f"kfd at {self.path} does not answer", fix=_LOG) from None
         except ConnectionResetError:
             data = b""
         if not data:

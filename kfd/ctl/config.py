@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from kfd.ctl.render import count, note, print_json, say
 from kfd.ctl.settings import Settings, global_options, verb
-from kfd.errors import ExitCode
+from kfd.errors import ExitCode, UsageError, all_of
 from kfd.paths import escape
 from kfd.units import human_size
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 
 _DEFAULT = Path("/etc/kfd/kfd.yaml")
 
-_file_option = click.option(
-    "--config",
-    "path",
-    type=click.Path(path_type=Path, readable=False),
-    default=_DEFAULT,
-    show_default=True,
-    metavar="FILE",
-    help="The file.",
-)
+_FILE = click.Path(path_type=Path, readable=False)  # what it can't be read for is said by kfd
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _file_options(command: _Command) -> _Command:
+    """The file, as an argument or as an option."""
+    option = click.option("--config", "named", type=_FILE, metavar="FILE", help="The same.")
+    argument = click.argument("file", type=_FILE, required=False, metavar="[FILE]")
+    return option(argument(command))
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What lies in the directory of an upload route, and would be sent if it wasn't yet."""
+    """What lies in the directory of an upload route, and is sent unless it was already."""
 
     route: str
     directory: str
@@ -51,15 +51,17 @@ def config_command(**_: object) -> None:
 
 
 @config_command.command()
-@_file_option
+@_file_options
 @verb
-def check(settings: Settings, path: Path) -> ExitCode:
-    """Check the file, and count what lies in its upload directories.
+def check(settings: Settings, file: Path | None, named: Path | None) -> ExitCode:
+    """Check FILE (/etc/kfd/kfd.yaml), and count what lies in its upload directories.
 
-    Every fault is told with its line and what to do about it.
+    Every fault is told with its line and what to do about it: of the file, of the directories,
+    groups and secrets that it names, and what the service's sandbox forbids.
     """
+    path = _chosen(file, named)
     config = _load(path)
-    _check_kafka(config)
+    _check_host(config, path)
     waiting = [_look(config.uploads[name]) for name in config.uploads]
     if settings.as_json:
         print_json(valid=True, uploads=waiting)
@@ -71,17 +73,23 @@ def check(settings: Settings, path: Path) -> ExitCode:
 
 
 @config_command.command()
-@_file_option
+@_file_options
 @verb
-def show(settings: Settings, path: Path) -> None:
-    """Show the file with all defaults, and with secrets hidden."""
+def show(settings: Settings, file: Path | None, named: Path | None) -> None:
+    """Show FILE (/etc/kfd/kfd.yaml) with all defaults, and with secrets hidden."""
     from kfd import config as configuration  # noqa: PLC0415 - costs pydantic
 
-    config = _load(path)
+    config = _load(_chosen(file, named))
     if settings.as_json:
         print_json(config=config.model_dump(mode="json"))
     else:
         say(configuration.show(config).rstrip("\n"))
+
+
+def _chosen(file: Path | None, named: Path | None) -> Path:
+    if file is not None and named is not None:
+        raise UsageError("FILE and --config are the same", fix="give one of the two")
+    return file or named or _DEFAULT
 
 
 def _load(path: Path) -> Config:
@@ -90,14 +98,25 @@ def _load(path: Path) -> Config:
     return configuration.load(path)
 
 
-def _check_kafka(config: Config) -> None:
-    """Read the secrets, and let Kafka's client look at the properties, as the daemon would."""
+def _check_host(config: Config, path: Path) -> None:
+    """What the file needs on this host, and Kafka's client of it; all faults at once.
+
+    The service's own file is looked at as the service would; another one as this user.
+    """
+    from kfd.config import in_order  # noqa: PLC0415 - costs pydantic
+    from kfd.ctl.hostchecks import host_faults, properties_of  # noqa: PLC0415 - costs pydantic
+    from kfd.ctl.service import service  # noqa: PLC0415 - likewise
     from kfd.kafka import ClusterView, RefusedPropertyError  # noqa: PLC0415 - costs librdkafka
 
+    unit = service() if path == _DEFAULT else None
+    properties, faults = properties_of(config, unit)
+    faults += host_faults(config, unit)
     try:
-        ClusterView(config.kafka_properties())
+        ClusterView(properties)
     except RefusedPropertyError as error:
-        raise error.placed(config.where("kafka", error.name)) from error
+        faults.append(error.placed(config.where("kafka", error.name)))
+    if faults:
+        raise all_of(in_order(faults))
 
 
 def _summary(config: Config) -> str:

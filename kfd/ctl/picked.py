@@ -18,6 +18,7 @@ class Picked:
 
     path: bytes
     fallback: bytes | None = None  # from the directory's name on, if found in one
+    standard_input: bool = False
 
     @property
     def shown(self) -> str:
@@ -31,14 +32,14 @@ def pick(paths: Sequence[str], *, recursive: bool) -> list[Picked]:
 
 def _pick(path: bytes, *, recursive: bool) -> Iterable[Picked]:
     if path == b"-":
-        raise UsageError(
-            "standard input cannot be sent yet", fix="write it to a file and send that"
-        )
+        return [Picked(path, standard_input=True)]
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
         raise _unreadable(path, error) from None
     if not stat.S_ISDIR(mode):
+        if not stat.S_ISREG(mode):
+            raise _irregular(path)
         return [Picked(path)]
     if not recursive:
         raise UsageError(f"{escape(path)} is a directory", fix="--recursive sends what is in it")
@@ -73,13 +74,15 @@ def open_file(picked: Picked) -> int:
         raise _unreadable(picked.path, error) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise UsageError(f"{picked.shown} is not a regular file")
+        raise _irregular(picked.path)
     return descriptor
 
 
 def described(picked: Picked, place: int, name: bytes | None) -> File:
     """What the daemon is told of a file whose descriptor is at ``place`` among those passed."""
-    source, source_base64 = name_fields(os.path.realpath(picked.path))
+    source, source_base64 = (
+        name_fields(os.path.realpath(picked.path)) if not picked.standard_input else (None, None)
+    )
     given, given_base64 = name_fields(name) if name is not None else (None, None)
     fallback, fallback_base64 = (
         name_fields(picked.fallback) if picked.fallback is not None else (None, None)
@@ -95,5 +98,13 @@ def described(picked: Picked, place: int, name: bytes | None) -> File:
     )
 
 
+def _irregular(path: bytes) -> UsageError:
+    return UsageError(
+        f"{escape(path)} is not a regular file", fix="kfdctl send - --name NAME < FILE"
+    )
+
+
 def _unreadable(path: bytes, error: OSError) -> KfdError:
-    return KfdError(f"{escape(path)}: {error.strerror}")
+    return KfdError(
+        f"{escape(path)}: {error.strerror}", fix="look at its name, its permissions, its disk"
+    )

@@ -69,14 +69,29 @@ class _Report:
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self._line = ""
+        self._told: set[tuple[str, str, str]] = set()
         self._again = on_terminal(sys.stdout)
 
     def progress(self, left: QuitReply) -> None:
-        if self._quiet or (self._line and not self._again):
+        if self._quiet:
+            return
+        if self._line and not self._again:
+            self._tell_held(left)
             return
         again = "\r\x1b[K" if self._line else ""
         self._line = f"No new files taken. Finishing {_amount(left)} ... "
         click.echo(again + self._line, nl=False)
+        self._tell_held(left)
+
+    def _tell_held(self, left: QuitReply) -> None:
+        """What can't move, each reason once: the rest of the waiting may be in vain."""
+        news = [one for one in left.held if (one.route, one.topic, one.reason) not in self._told]
+        for one in news:
+            self._told.add((one.route, one.topic, one.reason))
+            which = one.route or f"-> {one.topic}"
+            amount = count(one.transfers, "transfer")
+            note(f"\n! {which}: {amount} can't move: {one.reason}")
+            note(f"  fix: {one.fix}; or leave it to the next start: kfdctl quit --now")
 
     def end(self, result: str) -> None:
         if self._line:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import time
+import unicodedata
 from collections.abc import Sequence
 from typing import Any, TextIO
 
@@ -14,10 +16,13 @@ import click
 
 from kfd.errors import KfdError
 from kfd.marshal import to_json
+from kfd.paths import escape
 from kfd.units import human_duration
 
 JSON_VERSION = 1
 _PLAIN_WIDTH = 80  # columns, where there is no terminal to ask
+_LEAST_TEXT = 12  # columns of a table's last one; where it would have less, rows are set in lines
+_STYLE = re.compile(r"\x1b\[[0-9;]*m")  # what coloured() adds
 
 
 def complain(error: KfdError) -> None:
@@ -62,26 +67,84 @@ def width() -> int | None:
     return shutil.get_terminal_size((_PLAIN_WIDTH, 24)).columns if sys.stdout.isatty() else None
 
 
+def plain(text: str) -> str:
+    """Text of somebody else's, safe on a terminal: what could move its cursor is escaped."""
+    return text if text.isprintable() else escape(text.encode(errors="surrogateescape"))
+
+
+def columns_of(text: str) -> int:
+    """How many columns a text takes: wide characters two, combining ones none."""
+    text = _STYLE.sub("", text)
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF")
+        for c in text
+    )
+
+
 def cut(line: str, columns: int | None) -> str:
     """A line that fits, its end left out where it does not."""
-    return line if columns is None or len(line) <= columns else line[: columns - 1] + "…"
+    if columns is None or columns_of(line) <= columns:
+        return line
+    while columns_of(line) > columns - 1:
+        line = line[:-1]
+    return line + "…"
 
 
-def table(header: str, rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines in columns. A heading that starts with ``>`` is of a column of numbers, set right."""
+def wrapped(text: str, columns: int | None, indent: str = "  ") -> list[str]:
+    """A text in lines that fit, broken between words; all but the first are indented."""
+    if columns is None:
+        return [text]
+    first, *words = text.split(" ")
+    lines = [first]
+    for word in words:
+        longer = f"{lines[-1]} {word}"
+        if columns_of(longer) > columns and lines[-1].strip():
+            lines.append(indent + word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
+def table(header: str, rows: Sequence[Sequence[str]], columns: int | None = None) -> list[str]:
+    """Lines in columns. A heading that starts with ``>`` is of a column of numbers, set right.
+
+    ``columns`` is the width to fit into; by default the terminal's. Where there is no room for all
+    columns, each row takes several lines.
+    """
     names = header.split()
     cells = [[name.removeprefix(">") for name in names], *rows]
-    widths = [max(len(row[at]) for row in cells) for at in range(len(names))]
-    columns = width()
+    widths = [max(columns_of(row[at]) for row in cells) for at in range(len(names))]
+    columns = width() if columns is None else columns
+    if columns is not None and sum(widths[:-1]) + len(names) - 1 + _LEAST_TEXT > columns:
+        return [line for row in rows for line in _stacked(cells[0], row, columns)]
     return [cut(_line(row, names, widths), columns) for row in cells]
+
+
+def _stacked(names: Sequence[str], row: Sequence[str], columns: int) -> list[str]:
+    """A row as its first cell, the others with their names below, and the last one alone."""
+    middle = ", ".join(
+        f"{name.lower()} {cell}" for name, cell in zip(names[1:-1], row[1:-1], strict=True)
+    )
+    return [
+        cut(row[0], columns),
+        *(cut(line, columns) for line in wrapped("  " + middle, columns)),
+        cut(f"  {names[-1].lower()} {row[-1]}", columns),
+    ]
 
 
 def _line(row: Sequence[str], names: Sequence[str], widths: Sequence[int]) -> str:
     padded = (
-        cell.rjust(size) if name.startswith(">") else cell.ljust(size)
+        _padded(cell, size, right=name.startswith(">"))
         for cell, name, size in zip(row, names, widths, strict=True)
     )
     return " ".join(padded).rstrip()
+
+
+def _padded(cell: str, size: int, *, right: bool) -> str:
+    blank = " " * (size - columns_of(cell))
+    return blank + cell if right else cell + blank
 
 
 def clock(at: float, now: float | None = None) -> str:

@@ -5,49 +5,33 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 
 import click
 
-from kfd.control import (
-    MAX_DESCRIPTORS,
-    File,
-    SendParameters,
-    SendReply,
-    Sent,
-    State,
-    Transfer,
-    Until,
-)
-from kfd.ctl.client import Client, encode_request
-from kfd.ctl.picked import Picked, described, open_file, pick
+from kfd.control import SendParameters, Sent, State, Transfer, Until
+from kfd.ctl.client import Client
+from kfd.ctl.completion import complete_route
+from kfd.ctl.handover import Order, batches, hand_over
+from kfd.ctl.picked import Picked, pick
 from kfd.ctl.render import ProgressLine, count, elapsed, note, print_json, say, short
 from kfd.ctl.settings import Settings, duration_option, verb
 from kfd.ctl.transfers import judge, parse_until, until_option, wait
 from kfd.errors import ExitCode, UsageError
-from kfd.marshal import to_json
 from kfd.units import human_duration, human_rate, human_size
-from kfd.varlink import MAX_REQUEST, encode
 
 _IN_KAFKA = (State.IN_KAFKA, State.DELIVERED)
 _RATE_WINDOW = 5.0  # seconds of the past that the shown rate is of
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What to do with the files: the options of ``kfdctl send``."""
-
-    until: Until
-    name: bytes | None
-    request: SendParameters  # without its files
-    timeout: float | None
-
-
 @click.command()
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("--route", metavar="ROUTE", help="Send by it; else the one that fits the file.")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...|-")
+@click.option(
+    "--route",
+    metavar="ROUTE",
+    shell_complete=complete_route,
+    help="Send by it; else the one that fits the file.",
+)
 @click.option("--topic", metavar="TOPIC", help="Send to it.")
 @click.option("--name", metavar="PATH", help="The file's path at the receivers.")
 @click.option("--meta", multiple=True, metavar="KEY=VALUE", help="Goes along; repeatable.")
@@ -74,8 +58,10 @@ def send_command(
     """Send files, and wait until they are in Kafka.
 
     Ctrl-C ends the waiting, not the sending. The path at the receivers is the one in the route's
-    directory, elsewhere the file's name.
+    directory, elsewhere the file's name. "-" is standard input, and needs --name.
     """
+    if "-" in paths and (len(paths) > 1 or name is None):
+        raise UsageError("- is standard input: one file, with a --name", fix="- --name NAME")
     order = Order(
         until=parse_until(until),
         name=os.fsencode(name) if name is not None else None,
@@ -94,9 +80,11 @@ def _parse_meta(pairs: Sequence[str]) -> Mapping[str, str] | None:
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
-            raise UsageError(f"--meta {pair}: write it as KEY=VALUE")
+            raise UsageError(
+                f"--meta {pair}: write it as KEY=VALUE", fix="for example --meta sample=42"
+            )
         if key in meta:
-            raise UsageError(f"--meta {key}: given twice")
+            raise UsageError(f"--meta {key}: given twice", fix="leave out one of the two")
         meta[key] = value
     return meta or None
 
@@ -106,8 +94,8 @@ def _send(settings: Settings, client: Client, order: Order, files: Sequence[Pick
     transfers: list[Transfer] = []
     started = time.monotonic()
     try:
-        for batch in _batches(order, files):
-            answered = _pass(client, order, batch)
+        for batch in batches(order, files):
+            answered = hand_over(client, order, batch)
             sent += answered
             _tell(settings, order, answered)
         if not order.request.dry_run and order.until is not Until.QUEUED:
@@ -122,34 +110,6 @@ def _send(settings: Settings, client: Client, order: Order, files: Sequence[Pick
         _conclude(order, sent, transfers, time.monotonic() - started)
     refused = any(one.refused for one in sent)
     return ExitCode.FAILED if refused and code is ExitCode.DONE else code
-
-
-def _batches(order: Order, files: Sequence[Picked]) -> Iterator[list[tuple[Picked, File]]]:
-    """As many files as a request may hold: by their descriptors, and by its size."""
-    empty = len(encode_request(order.request))
-    batch: list[tuple[Picked, File]] = []
-    size = empty
-    for picked in files:
-        file = described(picked, len(batch), order.name)
-        own = len(encode(to_json(file)))
-        if batch and (len(batch) == MAX_DESCRIPTORS or size + own > MAX_REQUEST):
-            yield batch
-            batch, size = [], empty
-            file = replace(file, descriptor=0)
-        batch.append((picked, file))
-        size += own
-    if batch:
-        yield batch
-
-
-def _pass(client: Client, order: Order, batch: Sequence[tuple[Picked, File]]) -> Sequence[Sent]:
-    with ExitStack() as opened:
-        descriptors = []
-        for picked, _ in batch:
-            descriptors.append(open_file(picked))
-            opened.callback(os.close, descriptors[-1])
-        request = replace(order.request, files=[file for _, file in batch])
-        return client.call(request, SendReply, descriptors).files
 
 
 def _tell(settings: Settings, order: Order, answered: Sequence[Sent]) -> None:

@@ -49,7 +49,7 @@ _OPTIONS = (
     click.option("--json", "as_json", is_flag=True, help="Print JSON."),
     click.option(
         "--socket",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),  # who may not use it is told that
         metavar="FILE",
         help="The daemon's control socket.  [env: KFD_SOCKET]",
     ),

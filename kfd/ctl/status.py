@@ -15,7 +15,7 @@ from kfd.control import (
     Status,
     UploadRoute,
 )
-from kfd.ctl.render import clock, coloured, print_json, say, table
+from kfd.ctl.render import clock, coloured, plain, print_json, say, table, width, wrapped
 from kfd.ctl.settings import Settings, verb
 from kfd.errors import ExitCode
 from kfd.units import human_duration, human_rate, human_size
@@ -46,25 +46,47 @@ def status_command(settings: Settings, check: bool) -> ExitCode:
 
 def lines(status: Status) -> Iterator[str]:
     """The text of a status."""
-    yield _headline(status)
+    yield from wrapped(headline(status), width())
     if status.uploads:
         yield from table(_UPLOADS, [_upload(route) for route in status.uploads])
     if status.downloads:
         yield from table(_DOWNLOADS, [_download(route) for route in status.downloads])
     yield from _bad_receipts(status.uploads)
-    yield _footline(status)
+    yield from wrapped(_footline(status), width())
+    yield from paused(status)
+    yield from problems(status)
+
+
+def problems(status: Status) -> Iterator[str]:
+    """What is wrong, each with its fix on a line of its own, to be copied."""
     for problem in status.problems:
         mark = coloured("!", "red") if problem.degrades else "!"
-        yield f"{mark} {problem.scope}: {problem.text} since {clock(problem.since)}"
+        text = f"{problem.scope}: {problem.text} since {clock(problem.since)}"
+        yield from wrapped(f"{mark} {plain(text)}", width())
         if problem.fix:
-            yield f"  fix: {problem.fix}"
+            yield f"  fix: {plain(problem.fix)}"
+
+
+def paused(status: Status) -> Iterator[str]:
+    """A line for each route that is paused."""
+    routes: list[UploadRoute | DownloadRoute] = [*status.uploads, *status.downloads]
+    since = {
+        (route.route, route.topic if not route.route else ""): route.paused_since
+        for route in routes
+        if route.paused_since is not None
+    }
+    for (name, topic), at in since.items():
+        go_on = f"kfdctl resume {name}".rstrip()
+        line = f"{name or f'-> {topic}'}: paused since {clock(at)}; to go on: {go_on}"
+        yield from wrapped(line, width())
 
 
 def _degraded(status: Status) -> bool:
     return status.state is DaemonState.DEGRADED or any(one.degrades for one in status.problems)
 
 
-def _headline(status: Status) -> str:
+def headline(status: Status) -> str:
+    """The first line: who it is, and how it is."""
     if status.state is DaemonState.DEGRADED:
         state = coloured("DEGRADED", "red")
     else:
@@ -96,6 +118,9 @@ def _footline(status: Status) -> str:
         f"queue {status.queue_records}/{status.queue_records_max} records",
         f"quarantine {status.quarantine}",
     ]
+    if status.spool_used:
+        used, most = human_size(status.spool_used), human_size(status.spool_max)
+        parts.append(f"spool {used} of {most}")
     if status.disk_free is not None:
         parts.append(f"disk {human_size(status.disk_free)} free")
     return "; ".join(parts)
@@ -124,4 +149,4 @@ def _bad(reasons: Mapping[str, int]) -> str:
 def _last(route: UploadRoute | DownloadRoute) -> str:
     if route.last is None or route.last_at is None:
         return "-"
-    return f"{clock(route.last_at)} {route.last}"
+    return f"{clock(route.last_at)} {plain(route.last)}"

@@ -19,7 +19,8 @@ from kfd.control import (
     WaitReply,
 )
 from kfd.ctl.client import Client
-from kfd.ctl.render import clock, note, print_json, say, short, table
+from kfd.ctl.completion import complete_route, complete_transfer
+from kfd.ctl.render import clock, note, plain, print_json, say, short, table
 from kfd.ctl.settings import Settings, duration_option, verb
 from kfd.errors import ExitCode, NotRunningError, TimedOutError, UsageError
 from kfd.units import human_size
@@ -54,7 +55,7 @@ def parse_until(text: str) -> Until:
 @click.option(
     "--state", type=click.Choice([shown(state) for state in State]), help="Only those in it."
 )
-@click.option("--route", metavar="ROUTE", help="Only those of it.")
+@click.option("--route", metavar="ROUTE", shell_complete=complete_route, help="Only those of it.")
 @click.option(
     "--limit",
     type=click.IntRange(1, MAX_LISTED),
@@ -68,14 +69,17 @@ def list_command(settings: Settings, state: str | None, route: str | None, limit
     wanted = State(state.replace("-", "_")) if state is not None else None
     with settings.connect() as client:
         request = ListParameters(state=wanted, route=route, limit=limit)
-        transfers = client.call(request, ListReply).transfers
+        answer = client.call(request, ListReply)
+    transfers = answer.transfers
     if settings.as_json:
-        print_json(transfers=transfers)
+        print_json(transfers=transfers, complete=answer.complete)
     elif not transfers:
         note("No transfers.")
     else:
         for line in table(_HEADER, [_row(transfer) for transfer in transfers]):
             say(line)
+    if not answer.complete and not settings.as_json:
+        note("Only the newest transfers were looked at.")
     return ExitCode.DONE
 
 
@@ -87,12 +91,12 @@ def _row(transfer: Transfer) -> list[str]:
         transfer.route or "-",
         human_size(transfer.size),
         clock(at) if at is not None else "-",
-        f"{transfer.path} ({transfer.reason})" if transfer.reason else transfer.path,
+        plain(f"{transfer.path} ({transfer.reason})" if transfer.reason else transfer.path),
     ]
 
 
 @click.command()
-@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@click.argument("ids", nargs=-1, required=True, metavar="ID...", shell_complete=complete_transfer)
 @until_option
 @duration_option("--timeout", help="How long to wait.")
 @verb
@@ -101,19 +105,25 @@ def wait_command(
 ) -> ExitCode:
     """Wait for transfers, by their ids or the last 8 digits of them."""
     target = parse_until(until)
-    for one in ids:
-        if _TID.fullmatch(one) is None:
-            raise UsageError(
-                f"{one} is no id of a transfer", fix="give 8 or 32 hex digits; see kfdctl list"
-            )
+    check_ids(ids)
     with settings.connect() as client:
         transfers = wait(client, ids, target, timeout, lambda _: None)
     if settings.as_json:
         print_json(transfers=transfers)
     else:
         for transfer in transfers:
-            say(f"{transfer.path}  {shown(transfer.state)}  id {short(transfer.tid)}")
+            say(f"{plain(transfer.path)}  {shown(transfer.state)}  id {short(transfer.tid)}")
     return judge(transfers)
+
+
+def check_ids(ids: Sequence[str]) -> None:
+    """Refuse what can't be the id of a transfer."""
+    for one in ids:
+        if _TID.fullmatch(one) is None:
+            raise UsageError(
+                f"{plain(one)} is no id of a transfer",
+                fix="give 8 or 32 hex digits; see kfdctl list",
+            )
 
 
 def wait(
@@ -172,7 +182,8 @@ def judge(transfers: Sequence[Transfer]) -> ExitCode:
     """Say which transfers failed and why; the exit code of all."""
     failed = [transfer for transfer in transfers if transfer.state in _BAD]
     for transfer in failed:
-        note(f"{transfer.path} {shown(transfer.state)}: {transfer.reason or 'no reason is known'}")
+        reason = plain(transfer.reason) or "no reason is known"
+        note(f"{plain(transfer.path)} {shown(transfer.state)}: {reason}")
         if transfer.fix:
-            note(f"  fix: {transfer.fix}")
+            note(f"  fix: {plain(transfer.fix)}")
     return ExitCode.TRANSFER_FAILED if failed else ExitCode.DONE

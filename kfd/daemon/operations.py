@@ -1,17 +1,21 @@
 """What the control server asks of the rest of the daemon.
 
-The server knows sockets, framing and permissions; ``Answers`` implements this protocol and
-knows the ledger and the stages. Every method is called in a server's connection thread, may take
-as long as a ledger transaction, and raises :class:`kfd.errors.KfdError` to refuse.
+The server knows sockets, framing and permissions; ``kfd.daemon.answers`` implements these
+protocols and knows the ledger and the stages. Every method is called in a server's connection
+thread, may take as long as a ledger transaction, and raises :class:`kfd.errors.KfdError` to refuse.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from kfd.control import Sent, Status, Transfer
+from kfd.control import Held, Sent, Status, Transfer
+from kfd.control.events import Event
+from kfd.control.examination import AclsReply, Check
+from kfd.control.reloading import ReloadReply
+from kfd.control.transfers import Details, Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,23 @@ class SendRequest:
     again: bool
     dry_run: bool
     uid: int
+    gone: Callable[[], bool]  # nobody waits for the answer any longer
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks for something that only owners may do to what others have sent."""
+
+    uid: int
+    owner: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """What is sent again, as it ended, each with its successor; and what can't be."""
+
+    transfers: Sequence[Transfer]
+    refused: Sequence[Refusal]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +64,18 @@ class DrainProgress:
 
     transfers: int
     size: int  # bytes
+    held: Sequence[Held] = ()  # what of it can't move now
 
 
-class Operations(Protocol):
-    """The daemon as the control server sees it."""
+class SendingOperations(Protocol):
+    """What people send."""
 
     def send(self, request: SendRequest) -> list[Sent]:
         """Queue files durably; one answer for each, in their order."""
+
+
+class TransferOperations(Protocol):
+    """Transfers of both directions."""
 
     def transfers(self, tids: Sequence[str]) -> list[Transfer]:
         """The transfers with these ids (32 hex digits, or the last 8), in their order."""
@@ -57,12 +83,66 @@ class Operations(Protocol):
     def list_transfers(self, state: str | None, route: str | None, limit: int) -> list[Transfer]:
         """The newest transfers of both directions."""
 
-    def status(self) -> Status:
-        """A snapshot; never waits for Kafka."""
+    def looks_at_all(self, state: str | None) -> bool:
+        """Whether such a list is of all that there is, not only of the newest of it."""
+
+    def show(self, tid: str) -> tuple[Transfer, Details]:
+        """All that is known of a transfer."""
+
+    def cancel(self, tid: str, asker: Asker) -> Transfer:
+        """Cancel a transfer that isn't in Kafka yet. Durable when this returns."""
+
+    def retry(self, tids: Sequence[str], asker: Asker) -> Retried:
+        """Send again what has failed, or was cancelled. Durable when this returns."""
+
+    def retry_failed(
+        self, route: str | None, after: int, asker: Asker
+    ) -> tuple[Retried, int | None]:
+        """Send again a batch of what has failed and is the asker's, from the one after number
+        ``after`` on; and the number after which to go on, None at the end."""
 
     def wait_for_change(self, seen: int, timeout: float) -> int:
         """Wait until a transfer's state has changed since change number ``seen``, at most
         ``timeout`` seconds; returns the newest change number."""
+
+
+class EventOperations(Protocol):
+    """What happens to transfers."""
+
+    def latest(self, limit: int, since: float) -> list[Event]:
+        """The last events, the oldest first; none before ``since`` (epoch seconds)."""
+
+    def follow(self) -> Callable[[], list[Event]]:
+        """Gives, at each call, some of what has happened since, in order."""
+
+
+class RouteOperations(Protocol):
+    """Routes of both directions, by name; None: all of them."""
+
+    def pause(self, route: str | None) -> list[str]:
+        """Let them begin nothing more; their names. Durable when this returns."""
+
+    def in_flight(self, routes: Sequence[str]) -> int:
+        """Files of paused routes of which records are still on their way, or being put together."""
+
+    def resume(self, route: str | None) -> list[str]:
+        """Let them go on; their names. Durable when this returns."""
+
+    def rescan(self, route: str | None) -> list[str]:
+        """Look at all files of upload routes again; their names. Returns at once."""
+
+
+class ServiceOperations(Protocol):
+    """The daemon as a whole."""
+
+    def status(self) -> Status:
+        """A snapshot; never waits for Kafka."""
+
+    def metrics(self) -> str:
+        """The same and more, in Prometheus' text format."""
+
+    def backup(self, descriptor: int, gone: Callable[[], bool]) -> int:
+        """Write a copy of the ledger into an empty file; its bytes. Given up when ``gone``."""
 
     def begin_drain(self) -> None:
         """Take no new files; go on with what is queued. Idempotent."""
@@ -72,3 +152,33 @@ class Operations(Protocol):
 
     def request_stop(self) -> None:
         """Stop the daemon in order. Returns at once."""
+
+
+class ReloadingOperations(Protocol):
+    """The configuration."""
+
+    def reload(self) -> ReloadReply:
+        """Read it again, and go by it; all of it or nothing."""
+
+
+class ExaminingOperations(Protocol):
+    """What is wrong here, and what has to be granted."""
+
+    def examine(self) -> Iterator[Check]:
+        """All checks, as they are made."""
+
+    def acls(self) -> AclsReply:
+        """The rights that the configuration needs in Kafka."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """The daemon as the control server sees it."""
+
+    sending: SendingOperations
+    transfers: TransferOperations
+    events: EventOperations
+    routes: RouteOperations
+    service: ServiceOperations
+    reloading: ReloadingOperations
+    examining: ExaminingOperations

@@ -1,0 +1,53 @@
+"""What the daemon answers at its control socket: the operations, by family, over its parts.
+
+They run in the control server's threads, and change nothing but through the parts' own means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kfd.daemon.admission import Admission
+from kfd.daemon.answers.events import EventAnswers
+from kfd.daemon.answers.measurements import Measurements
+from kfd.daemon.answers.reloading import ReloadingAnswers
+from kfd.daemon.answers.routes import RouteAnswers
+from kfd.daemon.answers.sending import SendingAnswers
+from kfd.daemon.answers.service import ServiceAnswers
+from kfd.daemon.answers.status import StatusReport
+from kfd.daemon.answers.transfers import TransferAnswers
+from kfd.daemon.backup import Backups
+from kfd.daemon.context import Context
+from kfd.daemon.doctor import Doctor
+from kfd.daemon.downloads import Downloads
+from kfd.daemon.operations import Operations
+from kfd.daemon.reload import Reloader
+from kfd.daemon.spool import Spool
+from kfd.daemon.uploads import Uploads
+
+
+def make_operations(
+    context: Context,
+    uploads: Uploads,
+    downloads: Downloads,
+    spool: Spool,
+    reloader: Reloader,
+    doctor: Doctor,
+    report: StatusReport,
+    measurements: Measurements,
+    backups: Backups,
+    request_stop: Callable[[], None],
+) -> Operations:
+    """All that the control server may ask of a daemon of these parts."""
+    ledger = context.ledger
+    service = ServiceAnswers(context, uploads, report, measurements, backups, request_stop)
+    admission = Admission(uploads, context.topics, ledger, spool)
+    return Operations(
+        sending=SendingAnswers(admission, context.life),
+        transfers=TransferAnswers(ledger, uploads, downloads),
+        events=EventAnswers(ledger, downloads),
+        routes=RouteAnswers(context, uploads, downloads),
+        service=service,
+        reloading=ReloadingAnswers(reloader),
+        examining=doctor,
+    )

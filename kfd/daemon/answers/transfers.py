@@ -1,0 +1,156 @@
+"""Answers about transfers: those in the ledger, and those that are being put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kfd.control import Direction, State, Transfer
+from kfd.control.transfers import Details, Refusal
+from kfd.daemon.answers import people
+from kfd.daemon.downloads import Downloads
+from kfd.daemon.ledger import Ledger, details, outgoing, queries, retrying
+from kfd.daemon.ledger.outgoing import Outgoing
+from kfd.daemon.operations import Asker, Retried
+from kfd.daemon.uploads import Uploads
+from kfd.errors import KfdError, NoSuchTransferError, NotPermittedError
+from kfd.paths import escape, to_json
+from kfd.transfer import OpenTransfer
+
+BATCH = 256  # transfers that are retried in one transaction
+
+
+class TransferAnswers:
+    """What is known of transfers of both directions, and what may be done to those of this host."""
+
+    def __init__(self, ledger: Ledger, uploads: Uploads, downloads: Downloads) -> None:
+        self._ledger = ledger
+        self._uploads = uploads
+        self._downloads = downloads
+
+    def transfers(self, tids: Sequence[str]) -> list[Transfer]:
+        return [self._find(tid) for tid in tids]
+
+    def list_transfers(self, state: str | None, route: str | None, limit: int) -> list[Transfer]:
+        wanted = State(state) if state is not None else None
+        open_ones = self._receiving(route) if wanted in (None, State.RECEIVING) else []
+        stored = queries.newest(self._ledger.reader(), self._ledger.origin, wanted, route, limit)
+        shown = {
+            (one.route, one.tid) for one in open_ones
+        }  # some of these are just being published
+        return (open_ones + [t for t in stored if (t.route, t.tid) not in shown])[:limit]
+
+    def looks_at_all(self, state: str | None) -> bool:
+        return queries.looks_at_all(self._ledger.reader(), State(state) if state else None)
+
+    def wait_for_change(self, seen: int, timeout: float) -> int:
+        return self._ledger.wait_for_change(seen, timeout)
+
+    def show(self, tid: str) -> tuple[Transfer, Details]:
+        transfer = self._find(tid)
+        stored = details.of(self._ledger.reader(), transfer)
+        return transfer, stored or details.of_begin(self._open(transfer.tid)[1])
+
+    def cancel(self, tid: str, asker: Asker) -> Transfer:
+        transfer, row = self._own(tid, asker, "cancel")
+        if transfer.state in (State.QUEUED, State.SENDING):
+            self._uploads.cancel(row.id, f"cancelled by {people.name_of(asker.uid)}")
+            transfer = self._find(transfer.tid)
+        if transfer.state is State.SENDING:
+            raise KfdError(
+                f"{transfer.path}: all of it is on its way to Kafka already",
+                fix=f"receivers get it; see what comes of it: kfdctl wait {transfer.tid[-8:]}",
+            )
+        if transfer.state is not State.CANCELLED:
+            state = transfer.state.value.replace("_", "-")
+            fix = "receivers get it" if transfer.state is State.IN_KAFKA else ""
+            raise KfdError(f"{transfer.path} is {state}: it can't be cancelled any more", fix=fix)
+        return transfer
+
+    def retry(self, tids: Sequence[str], asker: Asker) -> Retried:
+        return self._retry([self._own(tid, asker, "retry")[1] for tid in tids])
+
+    def retry_failed(
+        self, route: str | None, after: int, asker: Asker
+    ) -> tuple[Retried, int | None]:
+        uid = None if asker.owner else asker.uid
+        rows = retrying.failed(self._ledger.reader(), route, uid, after, BATCH)
+        return self._retry(rows), rows[-1].id if len(rows) == BATCH else None
+
+    def _retry(self, rows: Sequence[Outgoing]) -> Retried:
+        reasons = self._uploads.retry(rows) if rows else {}
+        refused = [
+            Refusal(row.tid.hex(), escape(row.path), reasons[row.id], _how_instead(row))
+            for row in rows
+            if row.id in reasons
+        ]
+        again = [row.tid.hex() for row in rows if row.id not in reasons]
+        return Retried(self.transfers(again), refused)
+
+    def _own(self, tid: str, asker: Asker, deed: str) -> tuple[Transfer, Outgoing]:
+        """A transfer that this host sends, if the asker may do this to it."""
+        transfer = self._find(tid)
+        if transfer.direction is not Direction.UPLOAD:
+            raise KfdError(
+                f"{transfer.path} is received here, not sent", fix=f"{deed} it on {transfer.origin}"
+            )
+        row = outgoing.by_tid(self._ledger.reader(), bytes.fromhex(transfer.tid))
+        if not asker.owner and row.uid != asker.uid:
+            raise NotPermittedError(
+                f"{transfer.path}: you may {deed} only what you have sent yourself", fix="use sudo"
+            )
+        return transfer, row
+
+    def _find(self, tid: str) -> Transfer:
+        """What the ledger knows, or what is being put together and isn't there yet."""
+        try:
+            return queries.find(self._ledger.reader(), self._ledger.origin, tid)
+        except NoSuchTransferError:
+            return _open_transfer(*self._open(tid))
+
+    def _open(self, tid: str) -> tuple[str, OpenTransfer]:
+        for name, download in self._downloads.routes.items():
+            for consumer in download.consumers:
+                for one in consumer.receiving:
+                    if one.tid.hex().endswith(tid):
+                        return name, one
+        raise NoSuchTransferError(f"no transfer has the id {tid}", fix="kfdctl list")
+
+    def _receiving(self, route: str | None) -> list[Transfer]:
+        return [
+            _open_transfer(name, one)
+            for name, download in self._downloads.routes.items()
+            if route in (None, name)
+            for consumer in download.consumers
+            for one in consumer.receiving
+        ]
+
+
+def _how_instead(row: Outgoing) -> str:
+    """How the file gets sent that can't be sent as it was."""
+    if row.uid is None:
+        return (
+            f"what is there now is sent by itself, at the latest after: kfdctl rescan {row.route}"
+        )
+    return "kfdctl send it again"
+
+
+def _open_transfer(route: str, one: OpenTransfer) -> Transfer:
+    begin = one.begin
+    text, encoded = to_json(begin.path)
+    return Transfer(
+        tid=one.tid.hex(),
+        direction=Direction.DOWNLOAD,
+        route=route,
+        topic=begin.topic,
+        origin=begin.origin,
+        path=text,
+        path_base64=encoded,
+        size=begin.size,
+        state=State.RECEIVING,
+        done=one.received,
+        reason="",
+        fix="",
+        queued_at=None,
+        ended_at=None,
+        successor=None,
+    )

@@ -1,0 +1,84 @@
+"""``Wait``, ``List``, ``Show``, ``Cancel`` and ``Retry``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kfd.control import MAX_LISTED, ListParameters, ListReply, WaitParameters, WaitReply
+from kfd.control.transfers import (
+    CancelParameters,
+    CancelReply,
+    RetryParameters,
+    RetryReply,
+    ShowParameters,
+    ShowReply,
+)
+from kfd.daemon.methods.calls import Caller, Handlers, check_tids, reply
+from kfd.daemon.methods.changes import Changes, Pace
+from kfd.daemon.operations import Asker, TransferOperations
+from kfd.marshal import MismatchError
+from kfd.varlink import Reply
+
+
+class TransferMethods:
+    """What is asked of transfers."""
+
+    def __init__(self, operations: TransferOperations, changes: Changes) -> None:
+        self._operations = operations
+        self._changes = changes
+
+    def handlers(self) -> Handlers:
+        return {
+            "Wait": self._wait,
+            "List": self._list,
+            "Show": self._show,
+            "Cancel": self._cancel,
+            "Retry": self._retry,
+        }
+
+    def _list(self, parameters: ListParameters, _: Caller) -> Iterator[Reply]:
+        state, limit = parameters.state, parameters.limit
+        if not 1 <= limit <= MAX_LISTED:
+            raise MismatchError("limit", f"1 to {MAX_LISTED} is expected")
+        transfers = self._operations.list_transfers(state, parameters.route, limit)
+        complete = len(transfers) == limit or self._operations.looks_at_all(state)
+        yield reply(ListReply(transfers, complete))
+
+    def _wait(self, parameters: WaitParameters, caller: Caller) -> Iterator[Reply]:
+        check_tids(parameters.tids)
+        pace = Pace()
+        for _ in self._changes.follow(caller):
+            transfers = self._operations.transfers(parameters.tids)
+            reached = all(one.state.reached(parameters.until) for one in transfers)
+            if reached or not caller.more:
+                yield reply(WaitReply(transfers))
+                return
+            if pace.due(transfers):
+                yield reply(WaitReply(transfers), continues=True)
+
+    def _show(self, parameters: ShowParameters, _: Caller) -> Iterator[Reply]:
+        check_tids([parameters.tid])
+        yield reply(ShowReply(*self._operations.show(parameters.tid)))
+
+    def _cancel(self, parameters: CancelParameters, caller: Caller) -> Iterator[Reply]:
+        check_tids([parameters.tid])
+        asker = Asker(caller.uid, caller.owner)
+        yield reply(CancelReply(self._operations.cancel(parameters.tid, asker)))
+
+    def _retry(self, parameters: RetryParameters, caller: Caller) -> Iterator[Reply]:
+        asker = Asker(caller.uid, caller.owner)
+        if not parameters.failed:
+            tids = parameters.tids or []
+            check_tids(tids)
+            done = self._operations.retry(tids, asker)
+            yield reply(RetryReply(done.transfers, done.refused))
+            return
+        if parameters.tids:
+            raise MismatchError("failed", "goes without tids")
+        after: int | None = 0
+        while after is not None and not caller.gone():
+            done, after = self._operations.retry_failed(parameters.route, after, asker)
+            goes_on = after is not None and caller.more
+            yield reply(RetryReply(done.transfers, done.refused), continues=goes_on)
+            if not goes_on:
+                return
