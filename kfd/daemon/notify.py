@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from sdnotify import SystemdNotifier
 
@@ -10,15 +11,21 @@ from kfd.daemon.journal import one_line
 
 
 class Notifier:
-    """Talks to ``$NOTIFY_SOCKET``; does nothing where there is none. Supervisor's thread only."""
+    """Talks to ``$NOTIFY_SOCKET``; does nothing where there is none. Any thread: each message is
+    one datagram. Only :meth:`status` is the supervisor's."""
 
     def __init__(self) -> None:
         self._systemd = SystemdNotifier()
         self._status = ""
 
     def ready(self) -> None:
-        """Stages run and the socket listens."""
+        """Stages run and the socket listens; or the configuration was read again."""
         self._send("READY=1")
+
+    def reloading(self) -> None:
+        """The configuration is being read again; :meth:`ready` says that it was, well or not."""
+        # with the time, a later systemd can tell the READY after it from one before
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def status(self, text: str) -> None:
         """One line for ``systemctl status``; sent when it is new."""
@@ -32,9 +39,9 @@ class Notifier:
         """The daemon is alive."""
         self._send("WATCHDOG=1")
 
-    def stopping(self) -> None:
-        """The end has begun."""
-        self._send("STOPPING=1")
+    def stopping(self, seconds: float) -> None:
+        """The end has begun, and takes up to ``seconds``, whatever ``TimeoutStopSec=`` says."""
+        self._send(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={round(seconds * 1e6)}")
 
     def _send(self, message: str) -> None:
         self._systemd.notify(message)

@@ -10,7 +10,6 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from tests.support import eventually, unavailable
@@ -93,6 +92,10 @@ class Container:
         assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done
 
+    def path(self, name: str) -> Path:
+        """A file of its, as this machine sees it. Symbolic links on the way lead elsewhere."""
+        return Path(f"/proc/{self._init}/root{name}")
+
     def __enter__(self) -> Self:
         self._console = tempfile.TemporaryFile()
         self._nspawn = subprocess.Popen(
@@ -108,12 +111,7 @@ class Container:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._end()
 
     def _booted(self) -> bool:

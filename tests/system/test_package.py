@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests.support import CHECKOUT, eventually, unavailable
 from tests.system.container import Container, debian_root, require_container
@@ -30,18 +29,6 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
     return Path(built.stdout.strip())
-
-
-@pytest.fixture
-def configuration(bootstrap: str, topic: str, tmp_path: Path) -> Path:
-    """A directory with a kfd.yaml that sends to itself."""
-    settings = {
-        "kafka": {"bootstrap.servers": bootstrap},
-        "uploads": {"scope": {"directory": "/srv/scope", "topic": topic}},
-        "downloads": {"archive": {"directory": "/srv/lab", "topic": topic, "layout": "{path}"}},
-    }
-    (tmp_path / "kfd.yaml").write_text(yaml.safe_dump(settings))
-    return tmp_path
 
 
 @pytest.fixture
