@@ -12,11 +12,10 @@ import select
 import struct
 import tempfile
 import threading
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from tests.integration.oracle import digest
@@ -63,13 +62,6 @@ class Arrivals:
         self._stop, self._stopping = os.pipe()
         self._thread = threading.Thread(target=self._run, name="arrivals")
 
-    def by_path(self) -> dict[bytes, list[Arrival]]:
-        """In the order in which they came."""
-        found: dict[bytes, list[Arrival]] = defaultdict(list)
-        for one in list(self.seen):
-            found[one.path].append(one)
-        return found
-
     def times(self) -> Counter[bytes]:
         """How often each transfer arrived, by tid."""
         return Counter(one.tid for one in list(self.seen) if one.tid)
@@ -86,12 +78,7 @@ class Arrivals:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         os.close(self._stopping)
         self._thread.join()
         os.close(self._stop)

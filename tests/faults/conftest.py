@@ -6,21 +6,37 @@ import random
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.broker import Broker, new_topic
+from tests.broker import Broker, new_topic, running_broker
 from tests.faults.frame import Fault, Figures, Record, Selection, catalogue
 from tests.integration.conftest import make_host, sender  # noqa: F401 (fixtures)
 
 RECORD = pytest.StashKey[Record]()
 STARTED = pytest.StashKey[float]()
+FIGURES = pytest.StashKey[Figures]()
+PROPERTY = "figures"  # of a report, whichever process it comes from
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[RECORD] = Record()
+    config.stash[RECORD] = record = Record()
     config.stash[STARTED] = time.time()
+    config.pluginmanager.register(Reports(record))
+
+
+class Reports:
+    """Hears of every report, whichever process it is from."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        for name, value in report.user_properties:
+            if name == PROPERTY and isinstance(value, dict):
+                self._record.add(value)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -32,26 +48,35 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     selection = Selection.of(config)
     left_out = {one for one in items if (fault := Fault.of(one)) and not selection.rounds(fault)}
     config.hook.pytest_deselected(items=list(left_out))
-    items[:] = [one for one in items if one not in left_out]
+    items[:] = sorted((one for one in items if one not in left_out), key=_comes_later)
+
+
+def _comes_later(item: pytest.Item) -> bool:
+    fault = Fault.of(item)
+    return fault is None or not fault.minutes
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Note whether it held, and how to repeat it if it didn't."""
+    """Put into the report whether it held, what it measured, and how to repeat it if it failed."""
     report = yield
     fault = Fault.of(item)
-    if fault is None:
+    if fault is None or (report.passed and report.when != "call"):
         return report
-    selection, figures = Selection.of(item.config), item.config.stash[RECORD].of(fault)
-    if report.passed and report.when == "call":
-        figures.rounds += selection.rounds(fault)
+    selection = Selection.of(item.config)
+    # those of the call itself are told once; of what goes wrong after it, only that
+    figures = item.stash.get(FIGURES, None) if report.when == "call" else None
+    figures = figures or Figures(fault.number, fault.name)
+    figures.held = not report.failed
+    if report.passed:
+        figures.rounds = selection.rounds(fault)
     if report.failed:
-        figures.held = False
         report.sections.append(("to repeat it", f"{selection.again(fault)}    # {item.name}"))
     if report.skipped and isinstance(report.longrepr, tuple):
         figures.skip(report.longrepr[2].removeprefix("Skipped: "))
+    report.user_properties.append((PROPERTY, figures.as_json()))
     return report
 
 
@@ -78,13 +103,14 @@ def fault(request: pytest.FixtureRequest) -> Fault:
 
 @pytest.fixture
 def figures(request: pytest.FixtureRequest, fault: Fault) -> Figures:
-    """Where the test puts what it measures; shared by all tests of the fault."""
-    return request.config.stash[RECORD].of(fault)
+    """Where the test puts what it measures; one row shows that of all tests of the fault."""
+    request.node.stash[FIGURES] = made = Figures(fault.number, fault.name)
+    return made
 
 
 @pytest.fixture
 def rounds(request: pytest.FixtureRequest, fault: Fault) -> int:
-    """How often to do it in this run."""
+    """How often to do it in this run; how many minutes, if the marker says so."""
     return Selection.of(request.config).rounds(fault)
 
 
@@ -123,18 +149,8 @@ def make_cluster_topic(cluster: Broker) -> Iterator[Callable[..., str]]:
         yield make
 
 
-@pytest.fixture(scope="session")
-def _cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    three = Broker(tmp_path_factory.mktemp("cluster"), brokers=3)
-    try:
-        three.start()
-        yield three
-    finally:
-        three.purge()
-
-
 @pytest.fixture
-def cluster(_cluster: Broker) -> Broker:
-    """Three brokers in one quorum, of this session's own, all of them running."""
-    _cluster.start()
-    return _cluster
+def cluster(tmp_path: Path) -> Iterator[Broker]:
+    """Three brokers in one quorum, of this test's own, all of them running."""
+    with running_broker(tmp_path / "cluster", brokers=3) as three:
+        yield three

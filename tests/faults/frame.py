@@ -2,7 +2,11 @@
 
 A fault is a test with the marker ``fault(number, name, rounds, short)``. ``number`` is its family
 (docs/guarantees.md lists them), ``name`` what ``scripts/faults --only`` takes, ``rounds`` how
-often ``scripts/faults`` repeats it, ``short`` how often ``scripts/test`` does (0: not there).
+often ``scripts/faults`` repeats it, ``short`` how often ``scripts/test`` does (0: not there);
+``minutes=True`` if these are minutes instead.
+
+Tests may run in several processes (pytest-xdist): what they measured goes with their reports to
+the one that shows the table.
 """
 
 from __future__ import annotations
@@ -39,6 +43,7 @@ class Fault:
     name: str
     rounds: int = 1
     short: int = 1
+    minutes: bool = False  # it lasts so many, and begins first: others run beside it
 
     @classmethod
     def of(cls, item: pytest.Item) -> Fault | None:
@@ -124,6 +129,19 @@ class Figures:
         if why not in self.skipped:
             self.skipped.append(why)
 
+    def merge(self, other: Mapping[str, Any]) -> None:
+        """Take over what another test of the fault measured, as :meth:`as_json` gives it."""
+        self.rounds += other["rounds"]
+        self.held &= other["held"]
+        for what, count in other["sums"].items():
+            self.add(what, count)
+        for what, values in other["samples"].items():
+            self.samples[what] += values
+        for text in other["notes"]:
+            self.note(text)
+        for why in other["skipped"]:
+            self.skip(why)
+
     def seen(self) -> str:
         """All of it in one line."""
         return "; ".join(
@@ -142,15 +160,15 @@ class Figures:
         return "yes" if self.rounds or not self.skipped else "-"
 
     def as_json(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """For ``--json``, and for another process."""
         return {
             "number": self.number,
             "fault": self.name,
             "rounds": self.rounds,
             "held": self.held,
             "skipped": self.skipped,
-            "sums": self.sums,
-            "samples": self.samples,
+            "sums": dict(self.sums),
+            "samples": dict(self.samples),
             "notes": self.notes,
         }
 
@@ -161,10 +179,10 @@ class Record:
     def __init__(self) -> None:
         self._faults: dict[tuple[int, str], Figures] = {}
 
-    def of(self, fault: Fault) -> Figures:
-        """Those of one fault, for all of its tests."""
-        key = (fault.number, fault.name)
-        return self._faults.setdefault(key, Figures(*key))
+    def add(self, one: Mapping[str, Any]) -> None:
+        """Those of one test, as :meth:`Figures.as_json` gives them."""
+        key = (one["number"], one["fault"])
+        self._faults.setdefault(key, Figures(*key)).merge(one)
 
     def table(self) -> str:
         """Markdown, as docs/guarantees.md has it."""

@@ -13,7 +13,6 @@ import shutil
 import struct
 import subprocess
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from tests.support import eventually, unavailable
@@ -74,11 +73,6 @@ class LoopDisk:
         self.mount()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if not self._unmounted():
             subprocess.run(["umount", "--lazy", str(self.root)], check=False)

@@ -1,11 +1,13 @@
-"""How each crash point of the program is come to."""
+"""How each crash point of the program is come to.
+
+A scene is played in many times: what a scenario does is to work with whatever was done before.
+"""
 
 from __future__ import annotations
 
 import os
-import random
-import re
 import sqlite3
+import subprocess
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
@@ -17,6 +19,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from kfd.daemon.crashpoint import VARIABLE
 from tests.faults.group import Group
 from tests.faults.judge import Allowed, rows
+from tests.faults.scenes import ELSEWHERE, Scene
 from tests.faults.strace import Attached, Injection, Strace
 from tests.faults.writer import load
 from tests.integration.host import Host
@@ -27,35 +30,6 @@ from tests.support import eventually
 LARGE = 32 << 20  # bytes: enough for a checkpoint, and for seconds at this rate:
 SLOWLY = {"rate_limit": "4MiB"}
 DELAY = 0.4  # seconds that a system call takes where something is to happen before it
-CONFLICT = re.compile(rb"\.conflict-[0-9a-f]{32}")
-
-
-def name_at_source(published: bytes) -> bytes:
-    """The path of which this is published, be it under a conflict name."""
-    return CONFLICT.sub(b"", published)
-
-
-@dataclass
-class Scene:
-    """Two hosts on a topic, and what a scenario does to them."""
-
-    sender: Host
-    receiver: Host
-    bootstrap: str
-    topic: str
-    rng: random.Random
-
-    def alive(self) -> bool:
-        """Whether the crash point has not been reached."""
-        return self.sender.running and self.receiver.running
-
-    def up(self) -> bool:
-        """Wait until both hosts are ready; false if one has died before."""
-        return all(host.came_up() for host in self.hosts())
-
-    def hosts(self) -> tuple[Host, Host]:
-        """Both."""
-        return self.sender, self.receiver
 
 
 def nothing(scene: Scene) -> None:
@@ -90,7 +64,7 @@ class Scenario:
 
 def large_file(scene: Scene) -> None:
     """One that takes seconds."""
-    scene.sender.put("large", scene.rng.randbytes(LARGE), old=True)
+    scene.sender.put(f"large {scene.rng.random()}", scene.rng.randbytes(LARGE), old=True)
 
 
 def offered_file(scene: Scene) -> None:
@@ -103,11 +77,33 @@ def offered_file(scene: Scene) -> None:
     assert scene.sender.ctl("send", "--route", "out", file).returncode != 0
 
 
+def spooled_file(scene: Scene) -> None:
+    """Standard input, of which the sender has to make a copy; wanted if that was accepted."""
+    name, content = scene.rng.randbytes(8).hex(), scene.rng.randbytes(200_000)
+    scene.sender.versions[name.encode()].add(digest(content))
+    command = scene.sender.ctl_command("send", "--until", "queued", "--route", "out", "-")
+    sent = subprocess.run([*command, "--name", name], input=content, check=False, timeout=60)
+    if sent.returncode == 0:
+        scene.sender.newest[name.encode()] = digest(content)
+
+
 def changing_file(scene: Scene) -> None:
     """A file that changes when a part of it is in Kafka."""
     scene.sender.put("changing", scene.rng.randbytes(LARGE), old=True)
     eventually(lambda: _acknowledged(scene.sender) > 0 or not scene.alive(), every=0.05)
     _append(scene.sender, "changing", scene.rng.randbytes(1000))
+
+
+def cancelled_file(scene: Scene) -> None:
+    """One that is cancelled when a part of it is in Kafka; its sender dies before it has answered:
+    the ledger has it that it is cancelled."""
+    name = f"undone {scene.rng.randbytes(4).hex()}"
+    scene.sender.put(name, scene.rng.randbytes(LARGE), old=True)
+    eventually(lambda: _acknowledged(scene.sender) > 0, every=0.05)
+    (tid,) = [one["tid"] for one in scene.sender.transfers("upload") if one["path"] == name]
+    assert scene.sender.ctl("cancel", tid).returncode != 0
+    del scene.sender.newest[name.encode()]
+    (scene.sender.up / name).unlink()
 
 
 def interrupted_for_long(scene: Scene) -> None:
@@ -262,7 +258,7 @@ def _traced(host: Host, *injections: Injection) -> Attached:
 _SLOW_RENAMES = [Delay(call, "") for call in ("rename", "renameat", "renameat2")]
 
 DELETE = {"then": "delete"}
-MOVE = {"then": {"move": "ANOTHER FILE SYSTEM"}}
+MOVE = {"then": {"move": ELSEWHERE}}
 
 SCENARIOS: dict[str, Scenario] = {
     "checkpoint": Scenario(happens=large_file, upload=SLOWLY),
@@ -276,10 +272,12 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "publish.intended-aside": Scenario(happens=someone_takes_the_name, traced=slow_receiver),
     "publish.linked": Scenario(traced=no_flags),
-    "reject": Scenario(happens=wrong_digest),
+    "reject": Scenario(happens=wrong_digest, bad={"digest-mismatch": (1, 1)}),
     "sender.aborted": Scenario(happens=changing_file, upload=SLOWLY),
+    "sender.cancelled": Scenario(happens=cancelled_file, upload=SLOWLY),
     "sender.started-over": Scenario(meanwhile=interrupted_for_long, happens=nothing, upload=SLOWLY),
     "settle": Scenario(meanwhile=killed_before_renaming, happens=nothing),
+    "spool": Scenario(happens=spooled_file),
     "then": Scenario(upload=DELETE),
     "then.changed": Scenario(happens=change_when_delivered, upload=DELETE, traced=slow_sender),
     "then.copied": Scenario(upload=MOVE),

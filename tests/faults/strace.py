@@ -13,7 +13,6 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import pytest
@@ -104,12 +103,7 @@ class Attached:
         eventually(self._traces_all, 15)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._strace.send_signal(signal.SIGINT)  # it lets go of the process, and ends
         self._strace.wait(15)
 

@@ -3,7 +3,6 @@ overwritten, the newest version wins, nothing comes twice."""
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from tests.faults.clock import YEAR, Clock
-from tests.faults.evidence import arriving, back_up, conflicts, lose, none_came_twice, restore
+from tests.faults.evidence import (
+    arriving,
+    back_up,
+    conflicts,
+    lose,
+    none_came_twice,
+    restore,
+    source_of,
+)
 from tests.faults.frame import Figures
 from tests.faults.group import Group
 from tests.faults.judge import Judge
@@ -68,12 +75,6 @@ def test_same_paths_from_two_origins(
     assert receiver.incoming()["quarantined"] == 0
     figures.add("versions", 2 * rounds * NAMES)
     figures.add("conflict names", len(conflicts(receiver)))
-
-
-def source_of(path: bytes) -> bytes:
-    """The path that a conflict name stands beside."""
-    stem, found, rest = path.partition(b".conflict-")
-    return stem + rest[32:] if found else path
 
 
 def newest_are_there(receiver: Host, *sources: Host) -> bool:
@@ -270,4 +271,4 @@ def test_old_backup_with_a_file_that_had_to_settle(
         sender.start()
         judge.all_published(60)
         judge.nothing_half()
-    assert os.listdir(receiver.down / ".kfd") == ["owner"]
+    receiver.clean()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.broker import Broker, new_topic
+from tests.broker import Broker, new_topic, running_broker
 from tests.faults.frame import Figures
 from tests.faults.judge import Judge
 from tests.faults.proxy import Proxy, Weather
@@ -43,11 +43,9 @@ def proxy(rng: random.Random) -> Iterator[Proxy]:
 @pytest.fixture
 def far_broker(proxy: Proxy, tmp_path: Path) -> Iterator[Broker]:
     """One that clients reach through the proxy only."""
-    broker = Broker(tmp_path / "broker", advertise=proxy.port)
-    broker.start()
-    proxy.forward_to(int(broker.bootstrap.rpartition(":")[2]))
-    yield broker
-    broker.purge()
+    with running_broker(tmp_path / "broker", advertise=proxy.port) as broker:
+        proxy.forward_to(int(broker.bootstrap.rpartition(":")[2]))
+        yield broker
 
 
 @pytest.fixture

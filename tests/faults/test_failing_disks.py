@@ -1,42 +1,26 @@
-"""Disks that are full, and disks that fail: waited out, said, and nothing is lost or half."""
+"""Disks that fail: what they don't write is waited out, said, and nothing is lost or half."""
 
 from __future__ import annotations
 
-import json
-import os
 import random
 import re
-import sqlite3
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.faults.evidence import whole_on_topic
+from tests.faults.disks import ONE, said, sound, well_again
 from tests.faults.frame import Figures
-from tests.faults.judge import Judge, accepted
+from tests.faults.judge import Judge
 from tests.faults.strace import Call, Injection, Strace
-from tests.faults.writer import CHUNKED, Writing, load
-from tests.integration.conftest import ONE_READER, MakeHost
+from tests.faults.writer import load
+from tests.integration.conftest import MakeHost
 from tests.integration.host import Host
-from tests.integration.oracle import digest
-from tests.parts import fill, mounted
 from tests.support import eventually
 
-RESUMED_SECONDS = 10.0  # after there is space again, without a restart
-ONE = {**CHUNKED, "pools": ONE_READER}
 ERRORS = ("EIO", "ENOSPC")
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A small file system."""
-    with mounted(tmp_path / "small", "tmpfs", "size=32m") as root:
-        yield root
 
 
 @pytest.fixture
@@ -51,200 +35,10 @@ def receiver(make_host: MakeHost) -> Host:
     return make_host("receiver", sends=False, **ONE)
 
 
-def said(host: Host, *words: str) -> dict[str, Any]:
-    """Wait until its status tells of a problem in which one of these words is."""
-
-    def find() -> dict[str, Any] | None:
-        problems: list[dict[str, Any]] = host.status()["problems"]
-        return next((p for p in problems if any(word in p["text"] for word in words)), None)
-
-    problem = eventually(find, 60, every=0.1)
-    assert problem is not None
-    assert problem["fix"]
-    assert host.ctl("status", "--check").returncode == 1
-    return problem
-
-
-def reason(problem: dict[str, Any]) -> str:
-    """What a problem says; of paths the last name, for the rest is another one in each run."""
-    return re.sub(r"/\S*/", "", str(problem["text"]))
-
-
-def well_again(host: Host) -> None:
-    """Wait until its status tells of no problem."""
-    eventually(lambda: host.status()["state"] == "running")
-
-
 def pid(host: Host) -> int:
     """The process that it is now."""
     assert host.process is not None
     return host.process.pid
-
-
-def sound(host: Host) -> None:
-    """Fail unless its ledger is what SQLite calls sound."""
-    ledger = f"file:{host.state / 'ledger.db'}?mode=ro"
-    with closing(sqlite3.connect(ledger, uri=True, timeout=10)) as database:
-        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-
-
-@pytest.mark.fault(number=10, name="receiver-disk-full", rounds=5)
-def test_receiver_waits_for_space_and_goes_on(
-    make_host: MakeHost,
-    sender: Host,
-    disk: Path,
-    rounds: int,
-    rng: random.Random,
-    figures: Figures,
-) -> None:
-    receiver = make_host("receiver", sends=False, down=disk / "down", **ONE)
-    sender.start()
-    receiver.start()
-    process = receiver.process
-    with Judge([sender], [receiver]) as judge:
-        for number in range(rounds):
-            filler = fill(disk, leave=rng.randrange(256 << 10))
-            load(sender, rng, "same names", 30, 1)
-            problem = said(receiver, "space", "free")
-            if not number:
-                figures.note(f"it says: {reason(problem)}")
-            filler.unlink()
-            freed = time.monotonic()
-            judge.all_published(60)
-            figures.sample("seconds until all were there", time.monotonic() - freed)
-            assert time.monotonic() - freed < RESUMED_SECONDS
-            well_again(receiver)
-        figures.add("files", judge.holds().arrivals)
-    assert receiver.process is process
-    assert receiver.running
-    receiver.clean()
-
-
-@pytest.mark.fault(number=10, name="disk-fills-up-amid-a-file", rounds=3)
-def test_receiver_goes_on_amid_a_file_for_which_there_was_space(
-    make_host: MakeHost, disk: Path, rounds: int, rng: random.Random, figures: Figures
-) -> None:
-    """It was begun, and then others have used up the disk."""
-    sender = make_host("sender", receives=False, upload={"rate_limit": "4MiB"}, **ONE)
-    receiver = make_host("receiver", sends=False, down=disk / "down", **ONE)
-    sender.start()
-    receiver.start()
-    process = receiver.process
-    with Judge([sender], [receiver]) as judge:
-        for _ in range(rounds):
-            sender.put("large", rng.randbytes(8 << 20))
-            eventually(lambda: receiver.incoming()["receiving"] == 1)
-            filler = fill(disk)
-            figures.note(f"it says: {reason(said(receiver, 'space'))}")
-            filler.unlink()
-            freed = time.monotonic()
-            judge.all_published(60)
-            figures.sample("seconds until all were there", time.monotonic() - freed)
-            assert time.monotonic() - freed < RESUMED_SECONDS
-            well_again(receiver)
-        figures.add("files", judge.holds().arrivals)
-    assert receiver.process is process
-    assert receiver.running
-    receiver.clean()
-
-
-@pytest.mark.fault(number=10, name="receiver-ledger-full", rounds=3, short=0)
-def test_receiver_waits_for_space_for_its_ledger(
-    sender: Host,
-    receiver: Host,
-    disk: Path,
-    rounds: int,
-    rng: random.Random,
-    figures: Figures,
-) -> None:
-    receiver.state = disk / "state"
-    sender.start()
-    receiver.start()
-    with Judge([sender], [receiver]) as judge:
-        for _ in range(rounds):
-            with Writing(sender, rng, pause=0.01):
-                filler = fill(disk)
-                problem = said(receiver, "ledger")
-                filler.unlink()
-            freed = time.monotonic()
-            judge.all_published(60)
-            figures.note(f"it says: {reason(problem)}")
-            figures.sample("seconds until all were there", time.monotonic() - freed)
-            well_again(receiver)
-        figures.add("files", judge.holds().arrivals)
-    sound(receiver)
-
-
-@pytest.mark.fault(number=11, name="sender-ledger-full", rounds=3)
-def test_nothing_is_called_queued_that_is_not(
-    sender: Host,
-    receiver: Host,
-    disk: Path,
-    bootstrap: str,
-    topic: str,
-    rounds: int,
-    rng: random.Random,
-    figures: Figures,
-) -> None:
-    sender.state = disk / "state"
-    sender.start()
-    receiver.start()
-    with Judge([sender], [receiver]) as judge:
-        for number in range(rounds):
-            with Writing(sender, rng, pause=0.005):
-                filler = fill(disk)
-                problem = said(sender, "ledger")
-                offered = _offer(sender, number, figures)
-                known = {tid.hex() for tid, _ in accepted(sender)}
-                assert offered <= known, "called queued, and isn't in the ledger"
-                filler.unlink()
-            freed = time.monotonic()
-            judge.all_published(60)
-            figures.note(f"it says: {reason(problem)}")
-            figures.sample("seconds until all were there", time.monotonic() - freed)
-            well_again(sender)
-        figures.add("files", judge.holds().arrivals)
-    assert set(whole_on_topic(bootstrap, topic).values()) == {1}
-    sound(sender)
-
-
-def _offer(sender: Host, number: int, figures: Figures) -> set[str]:
-    """Have kfdctl queue files while there is no space: the tids that it calls queued."""
-    queued = set()
-    for one in range(5):
-        file = sender.up.parent / f"offered {number}.{one}"
-        content = b"%d %d" % (number, one)
-        file.write_bytes(content)
-        sender.versions[os.fsencode(file.name)].add(digest(content))
-        done = sender.ctl("send", file, "--name", file.name, "--until", "queued", "--json")
-        assert "Traceback" not in done.stderr
-        if done.returncode == 0:
-            figures.add("sends taken")
-            queued |= {sent["tid"] for sent in json.loads(done.stdout)["files"]}
-        else:
-            figures.add("sends refused")
-            assert "full" in done.stderr
-            assert "fix: " in done.stderr
-    return queued
-
-
-@pytest.mark.fault(number=11, name="started-on-full-disk", rounds=1)
-def test_start_on_a_full_disk_says_so(
-    sender: Host, receiver: Host, disk: Path, rounds: int, figures: Figures
-) -> None:
-    receiver.start()
-    with Judge([sender], [receiver]) as judge:
-        for _ in range(rounds):
-            sender.state = disk / "state"
-            sender.put("was there before", b"content", old=True)
-            filler = fill(disk)
-            sender.spawn()
-            figures.note(f"exit status {sender.wait(20)}")
-            assert "Traceback" not in sender.log()
-            assert "fix: free space" in sender.log()
-            filler.unlink()
-            sender.start()
-            figures.add("files", judge.holds().files)
 
 
 # What each side does to its disk, and what may go wrong with it. Reading a directory, or a
