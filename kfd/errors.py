@@ -7,6 +7,7 @@ ends because of it returns; ``retry`` tells whether doing the same again later c
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
 
 
@@ -86,10 +87,10 @@ class ConfigError(KfdError):
     exit_code = ExitCode.CONFIGURATION
 
     def __init__(
-        self, what: str, *, where: str = "", fix: str = "", faults: tuple[ConfigError, ...] = ()
+        self, what: str, *, where: str = "", fix: str = "", faults: tuple[KfdError, ...] = ()
     ) -> None:
         super().__init__(what, where=where, fix=fix)
-        self.faults = faults or (self,)
+        self.faults: tuple[KfdError, ...] = faults or (self,)
 
 
 class PermissionProblemError(KfdError):
@@ -102,3 +103,20 @@ class InternalError(KfdError):
     """A bug: a stage died or an invariant broke. systemd starts the daemon again."""
 
     exit_code = ExitCode.BUG
+
+
+def all_of(errors: Iterable[KfdError]) -> KfdError:
+    """What to raise for these (one at least): the only one, or all as faults of a configuration."""
+    faults = tuple(fault for error in errors for fault in faults_of(error))
+    if len(faults) == 1:
+        return faults[0]
+    first = faults[0]
+    together = ConfigError(first.what, where=first.where, fix=first.fix, faults=faults)
+    if all(fault.exit_code is first.exit_code for fault in faults):
+        together.exit_code = first.exit_code
+    return together
+
+
+def faults_of(error: KfdError) -> tuple[KfdError, ...]:
+    """All that an error tells of."""
+    return error.faults if isinstance(error, ConfigError) else (error,)

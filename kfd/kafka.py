@@ -1,7 +1,7 @@
 """Looks at Kafka that are not about moving data: which topics there are, what they take.
 
 Used by the daemon's topic watch; no thread of its own. Topics are looked at with
-``describe_topics`` only: asking for a topic's metadata by name may create it on some brokers.
+``describe_topics`` only: a producer's or an admin client's question by name may create one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ from dataclasses import dataclass
 from functools import cached_property, wraps
 from typing import Any, ParamSpec
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import (
+    TIMESTAMP_LOG_APPEND_TIME,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not all are in its __all__
     AdminClient,
     ConfigResource,
@@ -33,6 +40,8 @@ _silent.disabled = True  # it repeats itself many times a second; see error_cb i
 RECORD_OVERHEAD = 16 * 1024 + 512
 """Bytes that a record may need besides its chunk: the largest header, the key, the framing."""
 
+_ANY_TOPIC = "__consumer_offsets"
+_START = "start the brokers, or mend kafka: in the configuration"
 _NOTHING: Mapping[str, str] = {}
 _PROPERTY = re.compile(r"property[: ]*\"([^\"]+)\"")
 
@@ -64,6 +73,18 @@ class TopicRefusedError(KfdError):
     """The brokers answer, but won't show or make this topic."""
 
     retry = True
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerAddress:
+    """Where a broker listens."""
+
+    host: str
+    port: int
+
+    @property
+    def shown(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,23 +256,69 @@ class ClusterView:
         for topic, partition in partitions:
             one = TopicPartition(topic, partition)
             try:
-                answer = self._watermarks.get_watermark_offsets(one, self._timeout)
+                answer = self._reader.get_watermark_offsets(one, self._timeout)
             except KafkaException as error:
                 raise self._failure(topic, error, error.args[0].code()) from error
             if answer is None:
-                raise BrokerAwayError(self._last_error or "no answer in time")
+                raise BrokerAwayError(self._last_error or "no answer in time", fix=_START)
             lows[topic, partition], _ = answer
         return lows
 
     @cached_property
-    def _watermarks(self) -> Consumer:
+    def _reader(self) -> Consumer:
         """A client that reads nothing."""
         return groupless_consumer(self._properties, self._on_error)
 
     def brokers(self) -> int:
         """How many brokers the cluster has now."""
-        answer = self._admin.describe_cluster(request_timeout=self._timeout)
-        return len(self._result(answer, "cluster", set()).nodes)
+        return len(self.nodes())
+
+    def nodes(self) -> list[BrokerAddress]:
+        """The brokers that the cluster has now, where they say that they are.
+
+        Not by the admin client: a broker that has just started, and knows none yet, would have it
+        end the process with a failed assertion (librdkafka 2.16). A consumer's question about a
+        topic doesn't make it.
+        """
+        try:
+            found = self._reader.list_topics(_ANY_TOPIC, self._timeout)
+        except KafkaException as error:
+            with suppress(KafkaException):
+                self._admin.poll(0)  # lets _on_error hear why
+            raise self._failure("cluster", error, error.args[0].code()) from error
+        self._last_error = ""
+        return [BrokerAddress(one.host, one.port) for one in found.brokers.values()]
+
+    def rights(self, names: Iterable[str]) -> dict[str, frozenset[str]]:
+        """What we may do with each topic, as brokers call it: ``WRITE``, ``DESCRIBE_CONFIGS``.
+        Those that don't exist, or aren't shown, are left out."""
+        answers = self._admin.describe_topics(
+            TopicCollection(list(names)),
+            include_authorized_operations=True,
+            request_timeout=self._timeout,
+        )
+        found = {}
+        for name, answer in answers.items():
+            with suppress(TopicRefusedError):
+                description = self._result(answer, name, {KafkaError.UNKNOWN_TOPIC_OR_PART})
+                if description is not None and description.authorized_operations is not None:
+                    allowed = description.authorized_operations
+                    found[name] = frozenset(operation.name for operation in allowed)
+        return found
+
+    def appended_at(self, topic: str, partition: int, offset: int) -> float | None:
+        """When the brokers appended this record, by their clock (seconds since the epoch); None if
+        it isn't there any more, or has its sender's time. Reads that one record."""
+        client = self._reader
+        client.assign([TopicPartition(topic, partition, offset)])
+        try:
+            message = client.poll(self._timeout)
+        finally:
+            client.unassign()
+        if message is None or message.error() is not None or message.offset() != offset:
+            return None
+        kind, milliseconds = message.timestamp()
+        return milliseconds / 1000 if kind == TIMESTAMP_LOG_APPEND_TIME else None
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - its public name
@@ -278,7 +345,7 @@ class ClusterView:
                 f"the brokers refuse {what}: {_reason(error)}",
                 fix="look at its name, and at what the brokers' ACLs allow kfd",
             )
-        return BrokerAwayError(self._last_error or _reason(error))
+        return BrokerAwayError(self._last_error or _reason(error), fix=_START)
 
 
 def _reason(error: Exception) -> str:

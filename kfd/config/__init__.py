@@ -3,7 +3,7 @@
 Importing this costs pydantic; ``kfdctl`` does so only in the verbs that need it.
 """
 
-from kfd.config.loading import from_flags, from_values, load, show
+from kfd.config.loading import from_flags, from_values, in_order, load, show
 from kfd.config.model import Config, Download, Pools, Queue, Upload
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Upload",
     "from_flags",
     "from_values",
+    "in_order",
     "load",
     "show",
 ]

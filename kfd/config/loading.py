@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import yaml
 
 from kfd import yamlfile
 from kfd.config.faults import faults_of, placed, shown
 from kfd.config.model import Config
-from kfd.errors import ConfigError, UsageError
+from kfd.errors import ConfigError, KfdError, UsageError
 from kfd.yamlfile import KeyPath, Places
+
+_Fault = TypeVar("_Fault", bound=KfdError)
 
 
 def load(path: Path) -> Config:
@@ -42,7 +45,7 @@ def from_values(
     Raises :class:`ConfigError` with all faults, those found ``earlier`` too.
     """
     places = places or Places()
-    faults = sorted([*earlier, *placed(faults_of(values), places)], key=_place_in_file)
+    faults = in_order([*earlier, *placed(faults_of(values), places)])
     if not faults:
         return Config.placed(values, places)
     if len(faults) == 1:
@@ -77,9 +80,10 @@ def show(config: Config) -> str:
     return yaml.safe_dump(effective, sort_keys=False, allow_unicode=True)
 
 
-def _place_in_file(fault: ConfigError) -> tuple[int, str]:
-    """Places differ in the line number only: a shorter one is a smaller one."""
-    return len(fault.where), fault.where
+def in_order(faults: Iterable[_Fault]) -> list[_Fault]:
+    """As they stand in the file."""
+    # places differ in the line number only: a shorter one is a smaller one
+    return sorted(faults, key=lambda fault: (len(fault.where), fault.where))
 
 
 def _absolute(directory: Path) -> str:

@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from kfd.config.address import AddressOrOff
 from kfd.config.properties import KafkaProperties, parse_properties
 from kfd.config.values import (
     KEEP,
@@ -53,6 +54,7 @@ from kfd.config.values import (
     only_value,
 )
 from kfd.config.wrong import Wrong, WrongValuesError
+from kfd.errors import KfdError
 from kfd.paths import Layout
 from kfd.units import Room, write_size
 from kfd.yamlfile import Places
@@ -153,11 +155,9 @@ class Config(_Section):
     chunk_size: ChunkSize = 512 * 2**10
     pools: Annotated[Pools, BeforeValidator(empty_section)] = Pools()
     queue: Annotated[Queue, BeforeValidator(empty_section)] = Queue()
-    spool_max: Annotated[Size, only_value("20GiB", 20 * 2**30, "the spool comes later")] = (
-        20 * 2**30
-    )
+    spool_max: Size = 20 * 2**30
     control_group: UnixGroup = "kfd"
-    metrics: Annotated[str, only("off", "off", "metrics come later")] = "off"
+    metrics: AddressOrOff = None  # for Prometheus
     catalogue: Annotated[dict[str, str], only({}, {}, "catalogues come later")] = {}
     history: Annotated[Duration, at_least(3600.0, "1h")] = 90 * 86400.0
 
@@ -176,6 +176,8 @@ class Config(_Section):
         For faults that show only later, such as a directory that is missing:
         ``config.where("uploads", "scope3", "directory")``.
         """
+        if key[:1] == ("kafka",) and len(key) == 2:
+            key = ("kafka", self.kafka.written.get(str(key[1]), key[1]))
         return self._places.where(key)
 
     def kafka_properties(self) -> dict[str, str]:
@@ -185,6 +187,10 @@ class Config(_Section):
         :class:`kfd.errors.PermissionProblemError`.
         """
         return self.kafka.resolved(self._places)
+
+    def each_kafka_property(self) -> Iterator[tuple[str, str | KfdError]]:
+        """As :meth:`kafka_properties`, one by one: where a secret can't be read, why not."""
+        return self.kafka.each(self._places)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

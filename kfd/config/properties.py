@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from kfd.config.wrong import Wrong, WrongValuesError
-from kfd.errors import ConfigError, PermissionProblemError
+from kfd.errors import ConfigError, KfdError, PermissionProblemError, all_of
 from kfd.units import WrongValueError
 from kfd.yamlfile import Places, small_file
 
 HIDDEN = "(hidden)"
 MAX_SECRET_BYTES = 64 * 1024
 
+_SERVER = re.compile(
+    r"([A-Za-z_]+://)?(\[[0-9A-Fa-f:.%a-z]+\]|[^\s:,/\[\]]+)(:0*[1-9][0-9]{0,4})?", re.ASCII
+)
 _NAME = re.compile(r"[a-z][a-z0-9_.]{0,99}", re.ASCII)
 
 _DELIVERY = "kfd waits for every acknowledgement itself, without loss or reordering"
@@ -73,6 +76,14 @@ RESERVED: Mapping[str, str] = {
     "default_topic_conf": _CALLBACK,
 }
 
+# librdkafka's other names of properties: as they are known here.
+ALIASES: Mapping[str, str] = {
+    "compression.codec": "compression.type",
+    "fetch.message.max.bytes": "max.partition.fetch.bytes",
+    "queue.buffering.max.ms": "linger.ms",
+    "sasl.mechanisms": "sasl.mechanism",
+}
+
 # Below sasl. and ssl. every value is taken for a secret, so that a misspelt name shows none;
 # elsewhere those whose name says so.
 _SUSPECT = re.compile(r"sasl|ssl|pass|pwd|pw$|secret|token|credential|key|pem|jaas")
@@ -106,9 +117,10 @@ Property = str | FileSecret | CredentialSecret
 
 @dataclass(frozen=True, slots=True, repr=False)
 class KafkaProperties:
-    """The properties as configured, by name, in their order."""
+    """The properties as configured, by name, in their order; ``written``: by which other name."""
 
     values: Mapping[str, Property] = field(default_factory=dict)
+    written: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __repr__(self) -> str:
         return f"KafkaProperties({self.shown()!r})"
@@ -123,10 +135,25 @@ class KafkaProperties:
         Reads files: raises :class:`ConfigError` or :class:`PermissionProblemError` with the place
         of the property, and never with what a file holds.
         """
-        return {
-            name: _resolved(value, f"kafka.{name}", places.where(("kafka", name)))
-            for name, value in self.values.items()
-        }
+        found: dict[str, str] = {}
+        faults: list[KfdError] = []
+        for name, value in self.each(places):
+            if isinstance(value, KfdError):
+                faults.append(value)
+            else:
+                found[name] = value
+        if faults:
+            raise all_of(faults)
+        return found
+
+    def each(self, places: Places) -> Iterator[tuple[str, str | KfdError]]:
+        """Each property with its secret, or with what keeps that from being read."""
+        for name, value in self.values.items():
+            written = self.written.get(name, name)
+            try:
+                yield name, _resolved(value, f"kafka.{written}", places.where(("kafka", written)))
+            except KfdError as error:
+                yield name, error
 
     def missing(self) -> list[Wrong]:
         """What every configuration has to name."""
@@ -136,6 +163,8 @@ class KafkaProperties:
             return [Wrong(("kafka", "bootstrap.servers"), "missing", fix)]
         if isinstance(servers, str) and "CHANGE-ME" in servers:
             return [Wrong(("kafka", "bootstrap.servers"), "still CHANGE-ME", fix)]
+        if isinstance(servers, str) and not _names_brokers(servers):
+            return [Wrong(("kafka", "bootstrap.servers"), "not addresses of brokers", fix)]
         return []
 
 
@@ -151,15 +180,25 @@ def parse_properties(section: object) -> KafkaProperties:
     if not isinstance(section, dict):
         raise WrongValueError("not a mapping", "write NAME: VALUE lines below it")
     values: dict[str, Property] = {}
+    written: dict[str, str] = {}
     wrong: list[Wrong] = []
     for name, value in section.items():
+        known = ALIASES.get(name, name)
         try:
-            values[name] = _property(name, value)
+            if known in values:
+                raise WrongValueError(f"the same as {written[known]}", "remove one of the two")
+            values[known] = _property(name, value)
+            written[known] = name
         except WrongValueError as error:
             wrong.append(Wrong((name,), str(error), error.fix))
     if wrong:
         raise WrongValuesError(wrong)
-    return KafkaProperties(values)
+    return KafkaProperties(values, written)
+
+
+def _names_brokers(servers: str) -> bool:
+    """Whether each is HOST or HOST:PORT, an IPv6 address in brackets; also after PROTOCOL://."""
+    return all(_SERVER.fullmatch(one.strip()) for one in servers.split(","))
 
 
 def _property(name: str, value: object) -> Property:
@@ -218,13 +257,21 @@ def _resolved(value: Property, key: str, place: str) -> str:
 
 def _credential(name: str, key: str, place: str) -> Path:
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
-    if directory:
-        return Path(directory, name)
-    raise ConfigError(
-        f"{key}: there are no credentials, $CREDENTIALS_DIRECTORY is not set",
-        where=place,
-        fix=f"systemctl edit kfd -> [Service] LoadCredential={name}:PATH",
-    )
+    path = Path(directory or "/", name)
+    if directory and path.exists():
+        return path
+    why = f"no credential {name} was given to the service"
+    if not directory:
+        why = "there are no credentials, $CREDENTIALS_DIRECTORY is not set"
+    raise ConfigError(f"{key}: {why}", where=place, fix=_where_to_put(name))
+
+
+def _where_to_put(name: str) -> str:
+    """What the unit loads by itself lies in a directory of systemd's, if it is there."""
+    runtime = os.environ.get("RUNTIME_DIRECTORY")
+    if name == "kafka-password" and runtime:
+        return f"write it into /etc/credstore/{Path(runtime).name}.{name}, for root only"
+    return f"systemctl edit kfd -> [Service] LoadCredential={name}:PATH"
 
 
 def _secret_bytes(path: Path, key: str, place: str) -> bytes:

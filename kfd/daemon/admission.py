@@ -1,24 +1,27 @@
-"""Which files that people ask to send are taken: by which route, under which name, or why not.
+"""Which files that people ask to send are taken, or why not; what is taken stays readable.
 
-A file is taken only if the daemon itself can open, by its path, the very file that the caller
-passed: what is accepted must be readable later, when its turn comes.
+A file that the daemon itself can open, by its path, is read from there when its turn comes. Of any
+other the spool gets a copy before it is accepted.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from kfd.control import Sent
 from kfd.daemon.fileversion import FileVersion
+from kfd.daemon.intake import Intake
 from kfd.daemon.ledger import Ledger, known
+from kfd.daemon.offered import can_be_opened, says_its_size
 from kfd.daemon.operations import OfferedFile, SendRequest
+from kfd.daemon.routing import Routing
+from kfd.daemon.spool import Spool
 from kfd.daemon.topics import TopicWatch
 from kfd.daemon.uploads import Uploads
-from kfd.errors import KfdError, NotPermittedError, UsageError
-from kfd.paths import BadPath, check_wire_path, escape
-from kfd.wire import is_topic
+from kfd.errors import KfdError, UsageError
+from kfd.paths import escape
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +32,19 @@ class Admitted:
     route: str
     topic: str
     version: FileVersion
+    descriptor: int
+    sized: bool  # it says how long it is
+    to_copy: bool
 
 
 class Admission:
     """Answers ``Send``. Called in the control server's connection threads."""
 
-    def __init__(self, uploads: Uploads, topics: TopicWatch, ledger: Ledger) -> None:
+    def __init__(self, uploads: Uploads, topics: TopicWatch, ledger: Ledger, spool: Spool) -> None:
         self._uploads = uploads
-        self._topics = topics
+        self._routing = Routing(uploads, topics)
         self._ledger = ledger
+        self._spool = spool
 
     def send(self, request: SendRequest) -> list[Sent]:
         """Queue what can be; one answer for each file, in their order."""
@@ -46,165 +53,98 @@ class Admission:
         names: set[tuple[str, bytes]] = set()
         for place, file in enumerate(request.files):
             try:
-                one = self._admit(place, file, request, names)
+                admitted.append(self._admit(place, file, request, names))
             except KfdError as error:
                 answers[place] = _refusal(file, request, error)
+        for group in _grouped(admitted):
+            if request.dry_run:
+                answers |= self._foresee(group, request)
             else:
-                admitted.append(one)
-        for (route, topic), group in _grouped(admitted).items():
-            for one, sent in zip(group, self._queue(route, topic, group, request), strict=True):
-                answers[one.place] = sent
+                answers |= self._queue(group, request)
         return [answers[place] for place in range(len(request.files))]
-
-    def _queue(
-        self, route: str, topic: str, group: list[Admitted], request: SendRequest
-    ) -> list[Sent]:
-        versions = [one.version for one in group]
-        if request.dry_run:
-            reader = self._ledger.reader()
-            tids = [known.earlier(reader, route, topic, version) for version in versions]
-            pairs = [(tid, tid is not None and not request.again) for tid in tids]
-            return [
-                _sent(one, tid if already else None, already=already)
-                for one, (tid, already) in zip(group, pairs, strict=True)
-            ]
-        accepted = self._uploads.accept(
-            route, topic, versions, meta=request.meta, uid=request.uid, again=request.again
-        )
-        return [
-            _sent(one, answer.tid, already=answer.already)
-            for one, answer in zip(group, accepted, strict=True)
-        ]
 
     def _admit(
         self, place: int, file: OfferedFile, request: SendRequest, names: set[tuple[str, bytes]]
     ) -> Admitted:
-        source = _readable_source(file)
-        route, topic = self._destination(source, request)
-        self._check_topic(topic)
-        path = self._wire_path(file, source, route)
+        source = os.path.realpath(file.source) if file.source is not None else None
+        route, topic = self._routing.destination(source, request)
+        self._routing.check_topic(topic)
+        path = self._routing.wire_path(file, source, route)
         if (topic, path) in names:
             raise UsageError(
                 "another file of this request has the same name on the topic",
                 fix="send it with --name, or both with --recursive from a directory above",
             )
         names.add((topic, path))
+        status = os.fstat(file.descriptor)
+        sized = says_its_size(file.descriptor, status)
         # always with its inode: what is read later must be what the caller could read now
-        version = FileVersion.of(path, source, os.fstat(file.descriptor), inodes=True)
-        return Admitted(place, route, topic, version)
+        version = FileVersion.of(path, source or b"", status, inodes=True)
+        to_copy = not sized or source is None or not can_be_opened(source, status)
+        return Admitted(place, route, topic, version, file.descriptor, sized, to_copy)
 
-    def _destination(self, source: bytes, request: SendRequest) -> tuple[str, str]:
-        """Route (empty: none) and topic, as the request says or as the file's place suggests."""
-        route = request.route or self._route_for(source, request.topic)
-        if route is None:
-            assert request.topic is not None
-            if not is_topic(request.topic):
-                raise UsageError(
-                    f"{escape(request.topic.encode())} can't be the name of a topic",
-                    fix="use 1 to 249 of the letters A-Z a-z, digits, and . _ -",
-                )
-            if not _privileged(request.uid):
-                raise NotPermittedError(
-                    f"only root may send to {request.topic}: no route with send: true has it",
-                    fix=f"add an upload route with topic: {request.topic}",
-                )
-            return "", request.topic
-        configured = self._uploads.routes.get(route)
-        if configured is None:
-            raise UsageError(f"there is no upload route {route}", fix=self._choices())
-        if request.topic not in (None, configured.topic):
-            raise UsageError(
-                f"route {route} sends to {configured.topic}, not to {request.topic}",
-                fix="leave out --route or --topic",
-            )
-        if not configured.send and not _privileged(request.uid):
-            raise NotPermittedError(
-                f"route {route} takes no files from kfdctl", fix="set send: true on it"
-            )
-        return route, configured.topic
+    def _foresee(self, group: Sequence[Admitted], request: SendRequest) -> dict[int, Sent]:
+        """What would become of these."""
+        return {
+            one.place: self._already(one, request) or _sent(one, None, already=False)
+            for one in group
+        }
 
-    def _route_for(self, source: bytes, topic: str | None) -> str | None:
-        """The route for a file of which none is named; None for a topic without a route."""
-        routes = self._uploads.routes
-        if topic is not None:
-            routes = {name: route for name, route in routes.items() if route.topic == topic}
-            if not routes:
-                return None
-        holding = [
-            name for name, route in routes.items() if _below(source, os.fsencode(route.directory))
-        ]
-        candidates = holding or list(routes)
-        if len(candidates) == 1:
-            return candidates[0]
-        if holding:  # nested routes: the innermost one
-            return max(holding, key=lambda name: len(routes[name].directory.parts))
-        raise UsageError(
-            "which route?" if candidates else "there is no upload route", fix=self._choices()
+    def _queue(self, group: Sequence[Admitted], request: SendRequest) -> dict[int, Sent]:
+        """Queue files of one route and topic; killed before they are accepted, none is."""
+        answers: dict[int, Sent] = {}
+        ready: list[Admitted] = []
+        with Intake(self._spool, request.uid, request.gone) as intake:
+            for one in group:
+                if not one.to_copy:
+                    ready.append(one)
+                elif (already := self._already(one, request)) is not None:
+                    answers[one.place] = already
+                else:
+                    try:
+                        ready.append(_copied(one, intake))
+                    except KfdError as error:
+                        file = request.files[one.place]
+                        answers[one.place] = _refusal(file, request, error)
+            intake.sync()
+            return answers | self._accept(ready, request, intake)
+
+    def _accept(
+        self, ready: Sequence[Admitted], request: SendRequest, intake: Intake
+    ) -> dict[int, Sent]:
+        if not ready:
+            return {}
+        accepted = self._uploads.accept(
+            *(ready[0].route, ready[0].topic, [one.version for one in ready]),
+            meta=request.meta,
+            uid=request.uid,
+            again=request.again,
         )
+        for one, answer in zip(ready, accepted, strict=True):
+            if one.version.copy and not answer.already:
+                intake.keep(one.version.copy)
+        return {
+            one.place: _sent(one, answer.tid, already=answer.already)
+            for one, answer in zip(ready, accepted, strict=True)
+        }
 
-    def _choices(self) -> str:
-        names = ", ".join(self._uploads.routes)
-        return f"--route with one of: {names}" if names else "give --topic, or configure a route"
-
-    def _check_topic(self, topic: str) -> None:
-        error = self._topics.why_not_sendable(topic)
-        if error is not None:
-            raise error
-
-    def _wire_path(self, file: OfferedFile, source: bytes, route: str) -> bytes:
-        path = file.name
-        if path is None and route:
-            root = os.path.realpath(os.fsencode(self._uploads.routes[route].directory))
-            if _below(source, root):
-                path = os.path.relpath(source, root)
-        path = path or file.fallback or os.path.basename(source)
-        try:
-            check_wire_path(path)
-        except BadPath as error:
-            raise UsageError(
-                f"{escape(path)} can't be its name on the topic: {error}", fix="give --name"
-            ) from error
-        return path
+    def _already(self, one: Admitted, request: SendRequest) -> Sent | None:
+        """The answer for a file that was sent before as it is, and need not be again."""
+        if request.again or not one.sized:
+            return None
+        tid = known.earlier(self._ledger.reader(), one.route, one.topic, one.version)
+        return None if tid is None else _sent(one, tid, already=True)
 
 
-def _readable_source(file: OfferedFile) -> bytes:
-    """The path by which the daemon can open the very file that was passed."""
-    if file.source is None:
-        raise UsageError("the file has no path", fix="save it to a file first")
-    source = os.path.realpath(file.source)
-    mine = os.fstat(file.descriptor)
-    try:
-        fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise NotPermittedError(
-            f"kfd itself can't read it: {error.strerror}",
-            fix="give kfd's user read permission on it, or copy it into a route's directory",
-        ) from error
-    try:
-        theirs = os.fstat(fd)
-    finally:
-        os.close(fd)
-    if (mine.st_dev, mine.st_ino) != (theirs.st_dev, theirs.st_ino):
-        raise UsageError(
-            f"for kfd, {escape(source)} is another file",
-            fix="copy it into a route's directory",
-        )
-    return source
+def _copied(one: Admitted, intake: Intake) -> Admitted:
+    return replace(one, version=intake.copy(one.descriptor, one.version, sized=one.sized))
 
 
-def _below(path: bytes, directory: bytes) -> bool:
-    return path.startswith(os.path.realpath(directory).rstrip(b"/") + b"/")
-
-
-def _privileged(uid: int) -> bool:
-    return uid in (0, os.geteuid())
-
-
-def _grouped(admitted: Iterable[Admitted]) -> dict[tuple[str, str], list[Admitted]]:
+def _grouped(admitted: Iterable[Admitted]) -> list[list[Admitted]]:
     groups: dict[tuple[str, str], list[Admitted]] = {}
     for one in admitted:
         groups.setdefault((one.route, one.topic), []).append(one)
-    return groups
+    return list(groups.values())
 
 
 def _sent(one: Admitted, tid: bytes | None, *, already: bool) -> Sent:

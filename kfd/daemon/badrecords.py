@@ -3,37 +3,14 @@
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from kfd.daemon.ledger.incoming import BadRecord
+from kfd.daemon.ledger.dropped import BadRecord
+from kfd.daemon.throttle import Throttle
 from kfd.wire import Reason
 
 log = logging.getLogger(__name__)
-
-LOG_SECONDS = 60.0  # between log lines about dropped records of one reason
-
-
-class Throttle:
-    """Lets one line of each reason and interval into the log. Shared by the threads of a route.
-
-    The lock guards ``_logged_at``, which has one entry for each reason.
-    """
-
-    def __init__(self) -> None:
-        self._logged_at: dict[str, float] = {}  # monotonic
-        self._lock = threading.Lock()
-
-    def passes(self, reason: str) -> bool:
-        """Whether it is time to log something of this reason."""
-        now = time.monotonic()
-        with self._lock:
-            if now - self._logged_at.get(reason, -LOG_SECONDS) < LOG_SECONDS:
-                return False
-            self._logged_at[reason] = now
-            return True
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 
-from kfd.daemon.ledger import Ledger, incoming
+from kfd.daemon.ledger import Ledger, beginnings
 
 
 class Beginnings:
@@ -23,14 +23,14 @@ class Beginnings:
         """Whether this life of the daemon is the first in which the route reads this topic."""
         with self._lock:
             if topic_id not in self._first:
-                before = incoming.has_read(self._ledger.reader(), self._route, topic_id)
+                before = beginnings.has_read(self._ledger.reader(), self._route, topic_id)
                 self._first[topic_id] = not before
                 self._ledger.write_patiently(
-                    lambda db: incoming.begin_to_read(db, self._route, topic_id)
+                    lambda db: beginnings.begin_to_read(db, self._route, topic_id)
                 )
             return self._first[topic_id]
 
     def next_offset(self, topic_id: str, partition: int) -> int:
         """The lowest offset that this host may not have read, by what ended here before."""
-        last = incoming.last_offset(self._ledger.reader(), self._route, topic_id, partition)
+        last = beginnings.last_offset(self._ledger.reader(), self._route, topic_id, partition)
         return 0 if last is None else last + 1

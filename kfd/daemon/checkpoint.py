@@ -10,11 +10,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from kfd.assembly import OpenTransfer, State
 from kfd.daemon.crashpoint import reach
 from kfd.daemon.destination import PartKey
 from kfd.daemon.partialmark import PartialMark
 from kfd.daemon.partials import Partials
+from kfd.transfer import OpenTransfer, State
 
 EVERY_SECONDS = 5.0
 EVERY_BYTES = 256 << 20

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from kfd.daemon import journal
 from kfd.daemon.channel import SEND_TIMEOUT, Channel, Request
 from kfd.daemon.methods import Caller, Methods
+from kfd.daemon.pacing import Meter
 from kfd.daemon.peer import Access, Peer
+from kfd.daemon.throttle import Throttle
 from kfd.errors import ExitCode, KfdError, NotPermittedError
 from kfd.refusals import to_varlink
 from kfd.varlink import (
@@ -34,24 +37,35 @@ class Connection:
         channel: Channel,
         peer: Peer,
         access: Access,
-        refusal: NotPermittedError,
+        refusal: Callable[[], NotPermittedError],
         methods: Methods,
+        throttle: Throttle,
+        meter: Callable[[], Meter],
     ) -> None:
+        """``refusal`` is for one who has no access; ``throttle`` is for what is said of users.
+
+        ``meter`` makes that of the thread in which it is called.
+        """
         self.peer = peer
         self._channel = channel
         self._access = access
         self._refusal = refusal
         self._methods = methods
+        self._throttle = throttle
+        self._meter = meter
 
     def serve(self) -> None:
         """Answer requests to the end; never raises, and closes the channel."""
+        meter = self._meter()
         try:
             while (request := self._channel.receive()) is not None:
                 with request:
-                    self._answer(request)
+                    self._answer(request, meter)
+                meter.rest()
         except ProtocolError as error:
-            log.info("control: %s: %s", self.peer, error)
-            self._fail(KfdError(str(error)))
+            if self._throttle.passes(str(self.peer.uid)):
+                log.info("control: %s: %s", self.peer, error)
+            self._fail(KfdError(str(error), fix="speak varlink: see io.kfd.Control.varlink"))
         except OSError as error:
             log.debug("control: %s: %s", self.peer, error)
         except Exception as error:  # noqa: BLE001 - one client's request; the daemon goes on
@@ -61,22 +75,23 @@ class Connection:
             self._fail(bug)
         finally:
             self._channel.close()
+            meter.rest()  # or who breaks off each time would have no end of threads
 
     def shutdown(self) -> None:
         """End the connection; called from the server's thread."""
         self._channel.shutdown()
 
-    def _answer(self, request: Request) -> None:
+    def _answer(self, request: Request, meter: Meter) -> None:
         call = decode_call(request.frame)
         try:
-            for reply in self._methods.answer(call, self._caller(call, request)):
+            for reply in self._methods.answer(call, self._caller(call, request, meter)):
                 self._send(encode_reply(reply), call)
         except KfdError as error:
             self._send(encode_error(to_varlink(error)), call)
         except VarlinkError as error:
             self._send(encode_error(error), call)
 
-    def _caller(self, call: Call, request: Request) -> Caller:
+    def _caller(self, call: Call, request: Request, meter: Meter) -> Caller:
         return Caller(
             uid=self.peer.uid,
             access=self._access,
@@ -84,6 +99,7 @@ class Connection:
             descriptors=request.descriptors,
             more=call.more,
             gone=self._channel.gone,
+            rest=meter.rest,
         )
 
     def _send(self, frame: bytes, call: Call) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from kfd.daemon.health import Health
 from kfd.daemon.ledger import Ledger
+from kfd.daemon.life import Life
+from kfd.daemon.pauses import Pauses
 from kfd.daemon.rates import Rates
 from kfd.daemon.topics import TopicWatch
 from kfd.kafka import ClusterView
@@ -22,3 +24,5 @@ class Context:
     topics: TopicWatch
     health: Health
     rates: Rates
+    pauses: Pauses
+    life: Life = field(default_factory=Life)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 
 from kfd.daemon.budget import Budget
@@ -20,10 +20,12 @@ from kfd.daemon.feed import Feed
 from kfd.daemon.ledger import LedgerError, endings, outgoing
 from kfd.daemon.ledger.endings import Ending
 from kfd.daemon.ledger.outgoing import Outgoing
+from kfd.daemon.messageids import Message, about, log_batch
 from kfd.daemon.producer import RecordSink
 from kfd.daemon.resume import succeeded
 from kfd.daemon.sending import Failure, Sending
 from kfd.daemon.stage import Stage
+from kfd.paths import escape
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +139,7 @@ class Deliveries(Stage):
             reach("sender.acknowledged")
             self._unsaved.append((sending.ending("in_kafka"), sending))
         elif failure.state:
-            log.warning("%s: %s", sending.row.tid.hex(), failure.reason)
+            _log_end(sending.row, failure)
             ending = sending.ending(failure.state, failure)
             if failure.look_again and not self._watched(sending.row):
                 ending = succeeded(ending)
@@ -184,8 +186,10 @@ class Deliveries(Stage):
             reach("sender.ended")
             self._health.clear("ledger", "endings")
             self._sink.recovered()
-            for scope in {_scope(s) for ending, s in self._saving if ending.state == "in_kafka"}:
+            sent = [s for ending, s in self._saving if ending.state == "in_kafka"]
+            for scope in {_scope(sending) for sending in sent}:
                 self._health.clear(scope, "sending")
+            _log_sent(sent)
             for ending, sending in self._saving:
                 self._moved.discard(sending)
                 if ending.state != "in_kafka":
@@ -225,6 +229,21 @@ class Deliveries(Stage):
         self._note_progress()
         for sending in self._feed.unfinished():
             sending.close()
+
+
+def _log_end(row: Outgoing, failure: Failure) -> None:
+    told = about(
+        Message.FAILED if failure.state == "failed" else Message.CANCELLED,
+        route=row.route,
+        transfers=[(row.tid, row.path)],
+    )
+    log.warning("%s %s: %s", failure.state, escape(row.path), failure.reason, extra=told)
+
+
+def _log_sent(sent: Sequence[Sending]) -> None:
+    rows = [sending.row for sending in sent]
+    files = [(row.route, row.tid, row.path) for row in rows]
+    log_batch(log, Message.IN_KAFKA, "in Kafka:", files)
 
 
 def _scope(sending: Sending) -> str:

@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import stat
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -136,12 +137,14 @@ class Destination:
             self._root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             self.private = self._open_private()
             self.device = os.fstat(self.private).st_dev
+            self._try_group()
             self._owner = os.open(
                 b"owner", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600,
                 dir_fd=self.private,
             )  # fmt: skip
         except OSError as error:
             raise _unusable(directory, error) from error
+        self._close = weakref.finalize(self, _close_all, self._owner, self.private, self._root)
         self._lock(owner)
 
     @contextmanager
@@ -233,10 +236,26 @@ class Destination:
         status = os.fstatvfs(self._root)
         return status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
 
+    def is_current(self) -> bool:
+        """Whether its path still leads to it."""
+        mine = os.fstat(self._root)
+        with suppress(OSError):
+            return os.path.samestat(mine, os.stat(self.directory))
+        return False
+
+    def adopt(self, *, mode: int, group: int) -> None:
+        """Serve another route, or a changed one. While nobody publishes there."""
+        self._mode = mode
+        self.group = group
+
+    def leave(self) -> None:
+        """Let another daemon have the directory. The descriptors stay until nobody uses this any
+        more: somebody may be looking at the free space, or for partials."""
+        fcntl.flock(self._owner, fcntl.LOCK_UN)
+
     def close(self) -> None:
-        """Let go of the directory: another daemon may have it."""
-        for fd in (self._owner, self.private, self._root):
-            os.close(fd)
+        """As :meth:`leave`, at once. Idempotent."""
+        self._close()
 
     def _open_private(self) -> int:
         with suppress(FileExistsError):
@@ -252,6 +271,18 @@ class Destination:
         if stat.S_IMODE(status.st_mode) != 0o700:
             os.fchmod(private, 0o700)
         return private
+
+    def _try_group(self) -> None:
+        """See at the start, not at the first file, whether files may be given to their group."""
+        if self.group < 0:
+            return
+        try:
+            os.fchown(self.private, -1, self.group)
+        except PermissionError:
+            raise PermissionProblemError(
+                f"files in {self.directory} can't be given to the group with number {self.group}",
+                fix="systemctl edit kfd -> [Service] SystemCallFilter=@chown",
+            ) from None
 
     def _lock(self, owner: str) -> None:
         try:
@@ -275,6 +306,11 @@ class Destination:
     def _holder(self) -> str:
         """Who wrote its name into ``.kfd/owner`` last."""
         return escape(os.pread(self._owner, 256, 0).strip())
+
+
+def _close_all(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _unusable(directory: Path, error: OSError) -> PermissionProblemError:

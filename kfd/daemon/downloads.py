@@ -1,29 +1,37 @@
-"""The receiving half of the daemon: consumers, and what they need for each route."""
+"""The receiving half of the daemon: consumers, and what they need for each route.
+
+Routes come, change and go while the others are received: :meth:`Downloads.prepare` does all that
+can fail, changing nothing; :meth:`Downloads.retire` stops what goes, :meth:`Downloads.take` starts
+what comes.
+"""
 
 from __future__ import annotations
 
-import grp
-import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kfd.config import Config, Download
-from kfd.daemon.badrecords import Throttle
+from kfd.config.groups import gid_of
 from kfd.daemon.beginnings import Beginnings
 from kfd.daemon.consumer import ConsumerThread
 from kfd.daemon.context import Context
 from kfd.daemon.destination import Destination
-from kfd.daemon.ledger import Ledger
+from kfd.daemon.finishing import Rules
 from kfd.daemon.membership import Assignment, Membership, max_poll_seconds, session_seconds
 from kfd.daemon.naming import Naming
 from kfd.daemon.partials import Partials, sweep
-from kfd.daemon.publisher import Publisher, Rules
+from kfd.daemon.publisher import Publisher
 from kfd.daemon.pulse import Pulse
-from kfd.daemon.receiver import Receiver, Terms
+from kfd.daemon.receiver import Receiver
 from kfd.daemon.settlement import settle
 from kfd.daemon.space import Claims, Space
 from kfd.daemon.stage import DeathHandler
-from kfd.errors import ConfigError
+from kfd.daemon.terms import Terms
+from kfd.daemon.throttle import Throttle
+from kfd.errors import KfdError, all_of
+
+RETIRE_SECONDS = 20.0  # for consumers that go: publish what is complete, commit, leave
 
 
 @dataclass(slots=True)
@@ -31,8 +39,19 @@ class DownloadRoute:
     """A download route while the daemon runs."""
 
     config: Download
+    group: int  # gid of what is published; -1: the daemon's
     destination: Destination
     consumers: list[ConsumerThread]
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was told to stop."""
+        return any(consumer.stopping.is_set() for consumer in self.consumers)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether it doesn't end, though it was told to."""
+        return self.stopped and any(consumer.alive for consumer in self.consumers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,42 +65,109 @@ class Shared:
     pulse: Pulse  # of the process
 
 
+@dataclass(frozen=True, slots=True)
+class ComingDownloads:
+    """The routes that are to be. ``new`` are those that don't run yet as they will, by name;
+    ``taken`` the directories of theirs that were taken for this."""
+
+    routes: Mapping[str, Download]
+    new: Mapping[str, DownloadRoute]
+    taken: tuple[Destination, ...]
+
+
 class Downloads:
-    """Owns the destinations and the consumer pool."""
+    """Owns the destinations and the consumer pool.
 
-    def __init__(self, config: Config, context: Context) -> None:
-        """Take the directories of all routes and settle what was interrupted there.
+    ``routes`` is replaced as a whole, never changed: others look names up in what they find.
+    """
 
-        Called with the ledger running. Raises :class:`ConfigError`,
-        :class:`PermissionProblemError`, or :class:`DiskError`.
-        """
-        self.routes: dict[str, DownloadRoute] = {}
+    def __init__(self, context: Context) -> None:
+        self.routes: Mapping[str, DownloadRoute] = {}
+        self._context = context
         # half a session, so that it is noticed before others have the partitions
         self._pulse = Pulse(session_seconds(context.properties) / 2)
-        claims = Claims()
-        shares = _shares(config.pools.consumer_threads, len(config.downloads))
-        for (name, route), threads in zip(config.downloads.items(), shares, strict=True):
-            destination = _destination(config, route, context.ledger)
-            context.topics.want_to_read(route.topic, name, 2 * route.incomplete_timeout)
-            context.topics.want_receipts(route.topic, name, sending=True)
-            beginnings = Beginnings(name, context.ledger)
-            shared = Shared(destination, Throttle(), beginnings, claims, self._pulse)
-            consumers = [
-                _consumer(route, number, shared, context) for number in range(1, threads + 1)
-            ]
-            consumers[0].check()
-            self.routes[name] = DownloadRoute(route, destination, consumers)
+        self._claims = Claims()
 
     def consumers(self) -> list[ConsumerThread]:
         """All threads of all routes."""
         return [consumer for route in self.routes.values() for consumer in route.consumers]
 
-    def start(self, on_death: DeathHandler) -> None:
-        """Start every consumer."""
-        if self.routes:
-            self._pulse.start(on_death)
-        for consumer in self.consumers():
-            consumer.start(on_death)
+    # Routes come, change and go
+
+    def prepare(self, config: Config) -> ComingDownloads:
+        """Take the directories that are new, settle what was interrupted there, and make ready.
+
+        Called with the ledger running. Raises :class:`ConfigError`,
+        :class:`PermissionProblemError` or :class:`DiskError`, with all faults at once; then nothing
+        has changed.
+        """
+        taken: list[Destination] = []
+        new: dict[str, DownloadRoute] = {}
+        faults: list[KfdError] = []
+        shares = _shares(config.pools.consumer_threads, len(config.downloads))
+        for (name, route), threads in zip(config.downloads.items(), shares, strict=True):
+            if self._goes_on(route):
+                continue
+            try:
+                new[name] = self._new_route(config, route, threads, taken)
+            except KfdError as error:
+                faults.append(error)
+        coming = ComingDownloads(config.downloads, new, tuple(taken))
+        if faults:
+            self.abandon(coming)
+            raise all_of(faults)
+        return coming
+
+    def abandon(self, coming: ComingDownloads) -> None:
+        """Nothing comes of it: let go of the directories that were taken, and are no route's."""
+        used = [route.destination for route in self.routes.values()]
+        for destination in coming.taken:
+            if destination not in used:
+                destination.close()
+
+    def retire(self, coming: ComingDownloads) -> None:
+        """Stop the routes that go or change; what is complete is published and committed.
+
+        Raises :class:`StuckError` for consumers that don't end.
+        """
+        going = [route for name, route in self.routes.items() if _goes(name, route, coming)]
+        for route in going:
+            for consumer in route.consumers:
+                consumer.stop()
+        deadline = time.monotonic() + RETIRE_SECONDS
+        stuck = [
+            consumer.name
+            for route in going
+            for consumer in route.consumers
+            if not consumer.join(deadline - time.monotonic())
+        ]
+        if stuck:
+            raise StuckError(
+                f"{', '.join(stuck)}: no end after {RETIRE_SECONDS:g} s",
+                fix="see to the disk of its directory, then: systemctl restart kfd",
+            )
+
+    def take(self, coming: ComingDownloads, on_death: DeathHandler) -> None:
+        """Let the routes be those of ``coming``, after :meth:`retire`; start their consumers.
+
+        Raises :class:`DiskError` where a directory that was in use already can't be settled.
+        """
+        before = self.routes
+        for route in coming.new.values():
+            if route.destination not in coming.taken:
+                self._settle(route)
+        self.routes = {
+            name: coming.new[name] if name in coming.new else before[name] for name in coming.routes
+        }
+        for route in before.values():
+            if self.routes.get(route.config.name) is not route:
+                self._leave(route)
+        for route in coming.new.values():
+            self._want(route.config)
+            if not self._pulse.alive:
+                self._pulse.start(on_death)
+            for consumer in route.consumers:
+                consumer.start(on_death)
 
     def stop(self, deadline: float) -> None:
         """Let every consumer publish what is complete, commit and leave, by ``deadline``."""
@@ -94,26 +180,101 @@ class Downloads:
         self._pulse.stop()
         self._pulse.join(deadline - time.monotonic())
 
+    def _new_route(
+        self, config: Config, route: Download, threads: int, taken: list[Destination]
+    ) -> DownloadRoute:
+        group = gid_of(config, route)
+        destination = self._in_use(route)
+        if destination is None:
+            destination = _destination(route, group, self._context)
+            taken.append(destination)
+        shared = Shared(
+            destination,
+            Throttle(),
+            Beginnings(route.name, self._context.ledger),
+            self._claims,
+            self._pulse,
+        )
+        consumers = [
+            _consumer(route, group, number, shared, self._context)
+            for number in range(1, threads + 1)
+        ]
+        consumers[0].check()
+        return DownloadRoute(route, group, destination, consumers)
 
-def _destination(config: Config, route: Download, ledger: Ledger) -> Destination:
+    def _goes_on(self, route: Download) -> bool:
+        """Whether it runs as it will, or is stuck: two may not write in one directory."""
+        running = self.routes.get(route.name)
+        if running is None:
+            return False
+        return running.stuck or (running.config == route and not running.stopped)
+
+    def _in_use(self, route: Download) -> Destination | None:
+        """The directory, if it is a route's already: it stays locked while they change places."""
+        for one in self.routes.values():
+            if one.config.directory == route.directory and one.destination.is_current():
+                return one.destination
+        return None
+
+    def _settle(self, route: DownloadRoute) -> None:
+        """Make a directory that other consumers have left fit for these."""
+        config, destination = route.config, route.destination
+        destination.adopt(mode=config.directory_mode, group=route.group)
+        settle(config.name, destination, self._context.ledger)
+        sweep(destination, config.topic, time.time() - config.incomplete_timeout)
+
+    def _want(self, route: Download) -> None:
+        topics = self._context.topics
+        topics.want_to_read(route.topic, route.name, 2 * route.incomplete_timeout)
+        topics.want_receipts(route.topic, route.name, sending=True)
+
+    def _leave(self, route: DownloadRoute) -> None:
+        """What a route that goes, or makes place for itself changed, leaves behind."""
+        config, health = route.config, self._context.health
+        self._context.topics.retract(config.topic, config.name, sending=False)
+        self._context.topics.retract_receipts(config.topic, config.name, sending=True)
+        for consumer in route.consumers:
+            health.clear(config.name, consumer.name)
+            health.clear(config.name, f"space {consumer.name}")
+        health.clear(config.name, "disk")
+        if all(one.destination is not route.destination for one in self.routes.values()):
+            route.destination.leave()
+
+
+class StuckError(KfdError):
+    """Consumers that were stopped don't end: the disk that they write to hangs."""
+
+
+def _goes(name: str, route: DownloadRoute, coming: ComingDownloads) -> bool:
+    return name not in coming.routes or (name in coming.new and coming.new[name] is not route)
+
+
+def _destination(route: Download, group: int, context: Context) -> Destination:
     """The route's directory, ours, with nothing left half but what can be gone on with."""
+    ledger = context.ledger
     destination = Destination(
         route.directory,
         mode=route.directory_mode,
-        group=_gid(route, config.where("downloads", route.name, "owner_group")),
+        group=group,
         owner=f"{ledger.origin}, ledger {ledger.instance.hex()}",
     )
-    settle(route.name, destination, ledger)
-    sweep(destination, route.topic, time.time() - route.incomplete_timeout)
+    try:
+        settle(route.name, destination, ledger)
+        sweep(destination, route.topic, time.time() - route.incomplete_timeout)
+    except BaseException:
+        destination.close()
+        raise
     return destination
 
 
-def _consumer(route: Download, number: int, shared: Shared, context: Context) -> ConsumerThread:
+def _consumer(
+    route: Download, group: int, number: int, shared: Shared, context: Context
+) -> ConsumerThread:
     """One thread of a route, with all that is its own."""
     ledger = context.ledger
     destination = shared.destination
     partials = Partials(destination)
-    rules = Rules(route.name, route.file_mode, destination.group)
+    rules = Rules(route.name, route.file_mode, group)
     naming = Naming(route.name, route.layout, ledger)
     space = Space(destination, route.min_free, shared.claims)
     assignment = Assignment(max_poll_seconds(context.properties), shared.pulse)
@@ -137,24 +298,3 @@ def _consumer(route: Download, number: int, shared: Shared, context: Context) ->
 def _shares(threads: int, routes: int) -> list[int]:
     """The pool dealt out to the routes as evenly as can be; each has at least one."""
     return [max(1, threads // routes + (n < threads % routes)) for n in range(routes)]
-
-
-def _gid(route: Download, place: str) -> int:
-    """The gid of ``owner_group``; -1 where none is configured."""
-    if route.owner_group is None:
-        return -1
-    try:
-        gid = grp.getgrnam(route.owner_group).gr_gid
-    except KeyError as error:
-        raise ConfigError(
-            f"downloads.{route.name}.owner_group: no group {route.owner_group} on this host",
-            where=place,
-            fix=f"groupadd {route.owner_group}",
-        ) from error
-    if os.geteuid() != 0 and gid not in (os.getegid(), *os.getgroups()):
-        raise ConfigError(
-            f"downloads.{route.name}.owner_group: kfd is not a member of {route.owner_group}",
-            where=place,
-            fix=f"systemctl edit kfd -> [Service] SupplementaryGroups={route.owner_group}",
-        )
-    return gid

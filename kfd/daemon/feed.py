@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from kfd.daemon.crashpoint import reach
 from kfd.daemon.lanes import Lane, Lanes, Turn
@@ -35,23 +35,28 @@ RETRY_SECONDS = 1.0  # before an interrupted transfer goes on
 class Feed(Stage):
     """Named ``feed``. Producer threads call :meth:`take` and :meth:`give_back`.
 
-    The condition's lock guards ``_lanes``, ``_active``, ``_placements`` and ``_resume_at``.
+    The condition's lock guards ``_lanes``, ``_active``, ``_withdrawn``, ``_placements`` and
+    ``_resume_at``.
     """
 
     def __init__(
         self, ledger: Ledger, topics: TopicWatch, resumption: Resumption, *,
-        chunk_size: int, threads: int, queue_size: int,
+        chunk_size: int, threads: int, queue_size: int, paused: Container[str] = (),
     ) -> None:  # fmt: skip
+        """``paused``: routes of which nothing is given out."""
         super().__init__("feed")
+        self.chunk_size = chunk_size  # bytes; of what is begun from now on. Any thread may set it
         self._ledger = ledger
         self._topics = topics
         self._resumption = resumption
-        self._chunk_size = chunk_size
         self._lanes = Lanes(
             turn_bytes=max(chunk_size, min(TURN_BYTES, queue_size // 8)),
             max_large=max(1, threads - 1),  # one thread is left to the small ones
+            paused=paused,
         )
-        self._active: set[int] = set()
+        self._paused = paused
+        self._active: dict[int, Sending] = {}  # by id
+        self._withdrawn: dict[int, bool] = {}  # id → whether the ledger has that it is cancelled
         self._placements: dict[str, Placement] = {}
         self._changed = threading.Condition()
         self._due = threading.Event()
@@ -62,6 +67,12 @@ class Feed(Stage):
         with self._changed:
             self._lanes.add(route, topic, rate)
         self._due.set()
+
+    def limit(self, route: str, topic: str, rate: float | None) -> None:
+        """Give a lane another rate limit (bytes a second; None: none). Any thread."""
+        with self._changed:
+            self._lanes.limit(route, topic, rate)
+            self._changed.notify_all()
 
     def accepted(self, route: str, topic: str) -> None:
         """The ledger has new transfers for a lane. Any thread."""
@@ -79,13 +90,40 @@ class Feed(Stage):
         """These are over, or (``resume``) are to be taken from the ledger again. Deliveries."""
         with self._changed:
             for sending in ended:
-                self._active.discard(sending.row.id)
+                self._active.pop(sending.row.id, None)
                 self._lanes.over(sending)
                 if placement := self._placements.get(sending.row.topic):
                     placement.add(sending.partition, -sending.begin.size)
             if resume:
                 self._resume_at = time.monotonic() + RETRY_SECONDS
         self._due.set()
+
+    def resumed(self) -> None:
+        """Routes that were paused go on. Any thread."""
+        self._look_at_all()
+        self.topics_changed()
+
+    def withdraw(self, number: int) -> Sending | None:
+        """Let nobody begin this transfer any more; what of it is with the producers, if it is. Call
+        :meth:`withdrawn` as soon as the ledger has that it is cancelled, or can't. Any thread."""
+        with self._changed:
+            self._withdrawn[number] = False
+            return self._active.get(number)
+
+    def withdrawn(self, number: int) -> None:
+        """The ledger decides about this transfer again. Any thread."""
+        with self._changed:
+            self._withdrawn[number] = True
+            self._resume_at = 0.0  # if it could not be cancelled, it goes on
+        self._due.set()
+
+    def in_flight(self, routes: Container[str]) -> int:
+        """How many files of these routes have records on their way, or are having a turn."""
+        with self._changed:
+            waiting = {s for lane in self._lanes for s in (*lane.large, *lane.small) if s.settled}
+            return sum(
+                one.row.route in routes and one not in waiting for one in self._active.values()
+            )
 
     def take(self, timeout: float) -> Turn | None:
         """The next turn; None after ``timeout`` seconds without one. Producer threads."""
@@ -139,6 +177,8 @@ class Feed(Stage):
 
     def _fill_all(self) -> None:
         with self._changed:
+            # no look at the ledger from before it was told is being acted on
+            self._withdrawn = {one: told for one, told in self._withdrawn.items() if not told}
             lanes = list(self._lanes)
             resume = self._resume_at <= time.monotonic()
         if resume:
@@ -151,13 +191,13 @@ class Feed(Stage):
     def _resume_interrupted(self) -> None:
         """Take up what an earlier life, or a producer that was replaced, had begun."""
         with self._changed:
-            active = self._active.copy()  # before the look: what ends after it is in neither
+            active = set(self._active)  # before the look: what ends after it is in neither
             self._resume_at = float("inf")
         rows = [r for r in outgoing.sending(self._ledger.reader()) if r.id not in active]
         if rows:  # some may have to wait for their topic
             with self._changed:
                 self._resume_at = min(self._resume_at, time.monotonic() + RESCAN_SECONDS)
-        for row in self._resumption.resumable(rows):
+        for row in self._resumption.resumable([r for r in rows if r.route not in self._paused]):
             with self._changed:
                 topic = self._topics.sendable(row.topic)
                 if topic is not None and row.partition is not None:
@@ -169,7 +209,7 @@ class Feed(Stage):
         topic = self._topics.sendable(lane.topic)
         with self._changed:
             room = self._lanes.room(lane, kind)
-            if topic is None or not lane.more[kind] or room <= 0:
+            if topic is None or not lane.more[kind] or room <= 0 or lane.route in self._paused:
                 return
             lane.more[kind] = False  # before the look, so that what comes after is seen
         rows = self._waiting(lane, kind, min(room, CLAIM_FILES))
@@ -187,7 +227,7 @@ class Feed(Stage):
         self._due.set()
 
     def _unload(self, rows: Iterable[Outgoing]) -> None:
-        """Discount what was cancelled between the look and the claim."""
+        """Discount what was cancelled since the look."""
         with self._changed:
             for row in rows:
                 assert row.partition is not None
@@ -204,7 +244,7 @@ class Feed(Stage):
             return False
         due = time.time() + SETTLE_SECONDS
         self._ledger.write_patiently(
-            lambda db: endings.postpone(db, row, now, self._chunk_size, due)
+            lambda db: endings.postpone(db, row, now, self.chunk_size, due)
         )
         return True
 
@@ -240,9 +280,9 @@ class Feed(Stage):
                 partition = chosen[row.path] = placement.choose(*before)
             placement.add(partition, row.size)
             row.topic_id, row.partition = now = (placement.topic_id, partition)
-            row.chunk_size = self._chunk_size
+            row.chunk_size = self.chunk_size
             claims.append(
-                Claim(row.id, row.topic, row.path, *now, self._chunk_size, moved=now != before)
+                Claim(row.id, row.topic, row.path, *now, row.chunk_size, moved=now != before)
             )
         return claims
 
@@ -252,6 +292,9 @@ class Feed(Stage):
         sendings = [Sending(row, origin, instance, resumed=resumed) for row in rows]
         with self._changed:
             for sending in sendings:
-                self._active.add(sending.row.id)
+                if sending.row.id in self._withdrawn:
+                    self._unload([sending.row])
+                    continue
+                self._active[sending.row.id] = sending
                 self._lanes.put(sending)
             self._changed.notify_all()

@@ -32,6 +32,7 @@ class FileVersion:
     mtime_ns: int
     mode: int  # the permission bits
     ctime_ns: int
+    copy: bytes = b""  # absolute; the copy in the spool that is sent, where there is one
 
     @classmethod
     def of(cls, path: bytes, source: bytes, status: os.stat_result, *, inodes: bool) -> FileVersion:

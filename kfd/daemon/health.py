@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, field
 
 from kfd.control import Problem
+from kfd.daemon.messageids import Message, about
 
 log = logging.getLogger(__name__)
 
@@ -37,14 +38,16 @@ class Health:
                 return
             since = old.since if old is not None else time.time()
             self._problems[scope, key] = Problem(scope, text, fix, since, degrades)
-        log.warning("%s: %s%s", scope, text, f" (fix: {fix})" if fix else "")
+        told = about(Message.DEGRADED if degrades else None, route=scope)
+        log.warning("%s: %s%s", scope, text, f" (fix: {fix})" if fix else "", extra=told)
 
     def clear(self, scope: str, key: str) -> None:
         """The problem is over; logged if it was there."""
         with self._lock:
             old = self._problems.pop((scope, key), None)
         if old is not None:
-            log.info("%s: recovered from: %s", scope, old.text)
+            told = about(Message.RECOVERED if old.degrades else None, route=scope)
+            log.info("%s: recovered from: %s", scope, old.text, extra=told)
 
     def has(self, *keys: str) -> bool:
         """Whether there is a problem that was reported under one of these keys."""

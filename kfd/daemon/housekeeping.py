@@ -10,7 +10,7 @@ from functools import partial
 
 from kfd.daemon.context import Context
 from kfd.daemon.downloads import Downloads
-from kfd.daemon.ledger import incoming, known, outgoing
+from kfd.daemon.ledger import forgetting, known, outgoing
 from kfd.daemon.partials import abandoned
 from kfd.daemon.stage import Stage
 from kfd.daemon.uploads import Uploads
@@ -40,7 +40,7 @@ class Housekeeper(Stage):
         self._topics = context.topics
         self._uploads = uploads
         self._downloads = downloads
-        self._history = history
+        self.history = history  # seconds; may be set by any thread
 
     def run(self) -> None:
         due = time.monotonic() + EVERY_SECONDS
@@ -51,7 +51,7 @@ class Housekeeper(Stage):
                 self._tidy()
 
     def _tidy(self) -> None:
-        oldest = time.time() - self._history
+        oldest = time.time() - self.history
         try:
             self._repeat(lambda: self._prune_outgoing(oldest))
             self._prune_incoming(oldest)
@@ -84,11 +84,13 @@ class Housekeeper(Stage):
         for name, route in self._downloads.routes.items():
             if route.config.topic == topic.name:
                 reader = self._ledger.reader()
-                for dead in incoming.dead_topics(reader, name, topic.name, topic.topic_id):
+                for dead in forgetting.dead_topics(reader, name, topic.name, topic.topic_id):
                     self._repeat(partial(self._prune_dead_topic, name, dead, oldest))
 
     def _prune_dead_topic(self, route: str, topic_id: str, oldest: float) -> int:
-        return self._ledger.write(lambda db: incoming.prune_dead(db, route, topic_id, oldest, PAGE))
+        return self._ledger.write(
+            lambda db: forgetting.prune_dead(db, route, topic_id, oldest, PAGE)
+        )
 
     def _remove_partials(self) -> None:
         """Remove what no consumer has gone on with: other hosts read those partitions now."""
@@ -102,7 +104,7 @@ class Housekeeper(Stage):
 
     def _prune_partition(self, topic_id: str, partition: int, low: int, oldest: float) -> int:
         return self._ledger.write(
-            lambda db: incoming.prune(db, topic_id, partition, low, oldest, PAGE)
+            lambda db: forgetting.prune(db, topic_id, partition, low, oldest, PAGE)
         )
 
     def _forget_files(self, route: str, topic: str) -> None:
@@ -124,9 +126,10 @@ class Housekeeper(Stage):
     def _is_there(self, route: str) -> bool:
         """Whether the directory of a route is the one that is watched. Without one: yes."""
         watcher = self._uploads.watchers.get(route)
-        if watcher is None:
+        configured = self._uploads.routes.get(route)
+        if watcher is None or configured is None:
             return True
-        root = os.path.realpath(os.fsencode(self._uploads.routes[route].directory))
+        root = os.path.realpath(os.fsencode(configured.directory))
         return _is_still(root, watcher.identity)
 
 

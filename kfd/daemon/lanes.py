@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 
 from kfd.daemon.ledger.outgoing import LARGE, SMALL
@@ -50,10 +50,12 @@ class Turn:
 class Lanes:
     """All lanes and whose turn is next. Pure state; the feed's lock guards it."""
 
-    def __init__(self, turn_bytes: int, max_large: int) -> None:
-        """``max_large``: turns of large files at a time, and large files of a lane ahead."""
+    def __init__(self, turn_bytes: int, max_large: int, paused: Container[str] = ()) -> None:
+        """``max_large``: turns of large files at a time, and large files of a lane ahead;
+        ``paused``: routes that have no turns."""
         self._turn_bytes = turn_bytes
         self._max_large = max_large
+        self._paused = paused
         self._large_turns = 0
         # When the turns of small files began that are under way. Another thread joins only where
         # these last: with a fast disk several would do nothing but take the interpreter from each
@@ -70,6 +72,13 @@ class Lanes:
         if (route, topic) not in self._lanes:
             lane = self._lanes[route, topic] = Lane(route, topic, rate)
             self._rotation.extend(((lane, SMALL), (lane, LARGE)))
+
+    def limit(self, route: str, topic: str, rate: float | None) -> None:
+        """Give a lane another rate limit (bytes a second; None: none)."""
+        lane = self._lanes[route, topic]
+        if lane.rate != rate:
+            lane.rate = rate
+            lane.free_at = 0.0
 
     def lane(self, route: str, topic: str) -> Lane:
         """The lane of these; it must have been added."""
@@ -99,7 +108,7 @@ class Lanes:
     def next_turn(self, now: float) -> Turn | None:
         """The turn of the first lane in the rotation that has one; it goes to the end."""
         for position, (lane, kind) in enumerate(self._rotation):
-            if lane.free_at > now:
+            if lane.free_at > now or lane.route in self._paused:
                 continue
             turn = self._small_turn(lane, now) if kind == SMALL else self._large_turn(lane)
             if turn is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from kfd.daemon.ledger.incoming import Lost, Repeated
+from kfd.daemon.ledger.dropped import Lost, Repeated
 from kfd.daemon.partition import Partition
 from kfd.wire import Header, Reason
 

@@ -14,6 +14,8 @@ from kfd.errors import KfdError, NotPermittedError
 from kfd.marshal import MismatchError
 from kfd.paths import escape
 
+_DISK = "look at the disk or the share that it is on"
+_PATH_MAX = 4096  # bytes; what is longer can't be opened, and takes long to look at
 _KINDS = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a pipe",
@@ -54,6 +56,34 @@ def offered_files(
     return [_offered(at, file, descriptors, opened) for at, file in enumerate(files)]
 
 
+def can_be_opened(source: bytes, offered: os.stat_result) -> bool:
+    """Whether the daemon opens the very file that was offered where it is said to be."""
+    try:
+        fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        found = os.fstat(fd)
+    finally:
+        os.close(fd)
+    return (offered.st_dev, offered.st_ino) == (found.st_dev, found.st_ino)
+
+
+def says_its_size(descriptor: int, offered: os.stat_result) -> bool:
+    """Whether a file has as many bytes as it says; those of ``/proc`` and ``/sys`` haven't.
+
+    Raises :class:`KfdError` where it can't be read.
+    """
+    size = offered.st_size
+    try:
+        longer = bool(os.pread(descriptor, 1, size))
+        shorter = size > 0 and not os.pread(descriptor, 1, size - 1)
+        grew_or_shrank = os.fstat(descriptor).st_size != size  # that is for whoever reads it
+    except OSError as error:
+        raise KfdError(f"it cannot be read: {error.strerror}", fix=_DISK) from None
+    return grew_or_shrank or not (longer or shorter)
+
+
 def _check_indices(files: Sequence[File], count: int) -> None:
     used = set()
     for at, file in enumerate(files):
@@ -73,6 +103,8 @@ def _offered(
     if source is not None and not source.startswith(b"/"):
         raise MismatchError(f"files[{at}].source", "an absolute path is expected")
     try:
+        if source is not None and len(source) > _PATH_MAX:
+            raise KfdError("its path is too long to be opened", fix="give it a shorter one")
         if file.descriptor is not None:
             descriptor = descriptors[file.descriptor]
         else:
@@ -97,7 +129,9 @@ def _opened(at: int, source: bytes | None, opened: ExitStack) -> int:
     try:  # O_NONBLOCK: opening a pipe must not wait for a writer
         descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise KfdError(f"the daemon cannot open it: {error.strerror}") from None
+        raise KfdError(
+            f"the daemon cannot open it: {error.strerror}", fix="send it as a user who can read it"
+        ) from None
     opened.callback(os.close, descriptor)
     return descriptor
 
@@ -109,7 +143,7 @@ def _check_descriptor(descriptor: int) -> None:
     try:
         mode = os.fstat(descriptor).st_mode
     except OSError as error:
-        raise KfdError(f"it cannot be looked at: {error.strerror}") from None
+        raise KfdError(f"it cannot be looked at: {error.strerror}", fix=_DISK) from None
     if not stat.S_ISREG(mode):
         kind = _KINDS.get(stat.S_IFMT(mode), "something else")
-        raise KfdError(f"it is {kind}, not a regular file")
+        raise KfdError(f"it is {kind}, not a regular file", fix="cat it to kfdctl send -")

@@ -70,6 +70,10 @@ def _serve_quietly(producer: Producer) -> None:
         producer.poll(0)
 
 
+def _largest_record(chunk_size: int) -> int:
+    return max(chunk_size + RECORD_OVERHEAD, 1_000_000)
+
+
 class RecordSink:
     """librdkafka's producer: idempotent, ``acks=all``, without a timeout of its own.
 
@@ -93,15 +97,16 @@ class RecordSink:
         self._on_trouble = on_trouble
         self._replace_at: float | None = None  # monotonic; None: the producer is well
         self._batch_size = int(properties.get("batch.size", _BATCH_SIZE))  # bytes
-        self._fitted = threading.Event()  # unset: a smaller batch size waits to be used
+        self._largest_record = _largest_record(chunk_size)  # bytes
+        self._fitted = threading.Event()  # unset: other sizes of records or batches wait for use
         self._fitted.set()
         self._retired: list[Producer] = []  # until their last report is in
-        self._lock = threading.Lock()  # guards _producer: none is produced to once it is retired
+        # Guards _producer (none is produced to once it is retired), the sizes, and _fitted.
+        self._lock = threading.Lock()
         self._properties: dict[str, Any] = client_properties(properties, self._on_error) | {
             "acks": "all",
             "enable.idempotence": "true",
             "message.timeout.ms": "0",
-            "message.max.bytes": str(max(chunk_size + RECORD_OVERHEAD, 1_000_000)),
             "queue.buffering.max.messages": str(budget.max_records + _ABORT_MARGIN),
             "queue.buffering.max.kbytes": str(
                 (budget.max_size + (budget.max_records + _ABORT_MARGIN) * RECORD_OVERHEAD) // 1024
@@ -116,8 +121,19 @@ class RecordSink:
         replaces the producer.
         """
         if topic.max_record is not None and topic.max_record < self._batch_size:
-            self._fitted.clear()
-            self._batch_size = topic.max_record
+            with self._lock:
+                self._batch_size = topic.max_record
+                self._fitted.clear()
+            self._fitted.wait(FIT_SECONDS)
+
+    def allow(self, chunk_size: int) -> None:
+        """Take records of such chunks from now on. Any thread; waits for the deliveries thread,
+        which replaces the producer where it takes smaller ones."""
+        largest = _largest_record(chunk_size)
+        if largest > self._largest_record:
+            with self._lock:
+                self._largest_record = largest
+                self._fitted.clear()
             self._fitted.wait(FIT_SECONDS)
 
     def produce(self, sending: Sending, header: bytes, value: bytes, on_delivery: Report) -> None:
@@ -152,8 +168,7 @@ class RecordSink:
     def poll(self, timeout: float) -> None:
         """Serve delivery reports, waiting up to ``timeout`` seconds for the first."""
         if not self._fitted.is_set():
-            self._replace()
-            self._fitted.set()
+            self._refit()
         for retired in self._retired.copy():
             _serve_quietly(retired)
             if len(retired) == 0:
@@ -186,9 +201,23 @@ class RecordSink:
             )  # fmt: skip
             self._replace_at = time.monotonic() + REPLACE_SECONDS
 
+    def _refit(self) -> None:
+        """Use the sizes that are wanted now."""
+        wanted = self._sizes()
+        self._replace()
+        with self._lock:
+            if self._sizes() == wanted:  # else once more, at the next poll
+                self._fitted.set()
+
+    def _sizes(self) -> dict[str, str]:
+        return {
+            "batch.size": str(self._batch_size),
+            "message.max.bytes": str(self._largest_record),
+        }
+
     def _connect(self) -> Producer:
         try:
-            return Producer(self._properties | {"batch.size": str(self._batch_size)})
+            return Producer(self._properties | self._sizes())
         except (KafkaException, TypeError, ValueError) as error:
             raise refused_properties(error, self._properties) from error
 

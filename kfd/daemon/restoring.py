@@ -7,15 +7,15 @@ it is complete: a partial that was damaged costs reading the file again.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
 
-from kfd.assembly import OpenTransfer
 from kfd.daemon.destination import PartKey
 from kfd.daemon.ledger import Ledger, incoming
 from kfd.daemon.partialmark import PartialMark
 from kfd.daemon.partials import Partials
 from kfd.daemon.partition import Partition
+from kfd.daemon.reading import Reading
 from kfd.offsets import Progress
+from kfd.transfer import OpenTransfer
 
 Held = dict[tuple[int, bytes], int]
 """(first offset, last four bytes of the tid) → chunks that are durable here."""
@@ -54,14 +54,14 @@ class Restoring:
         """The hasher of an open transfer has been reset."""
         self._behind.append((partition.number, transfer))
 
-    def catch_up(self, partitions: Mapping[int, Partition], size: int) -> bool:
+    def catch_up(self, reading: Reading, size: int) -> bool:
         """Feed hashers with at most ``size`` bytes of their partials; whether there are more.
 
         Raises :class:`DiskError`, with the partial that can't be read.
         """
         while self._behind and size > 0:
             number, transfer = self._behind[0]
-            partition = partitions.get(number)
+            partition = reading.get(number)
             if partition is None or partition.assembler.find(transfer.tid) is not transfer:
                 self._behind.popleft()
                 continue

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from kfd.daemon.crashpoint import reach
-from kfd.daemon.fileversion import FileVersion
+from kfd.daemon.fileversion import FileVersion, inode_of
 from kfd.daemon.ledger import Ledger, endings
 from kfd.daemon.ledger.endings import Ending
 from kfd.daemon.ledger.outgoing import Outgoing
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 RESUME_SECONDS = 12 * 3600.0  # half of the time after which receivers may expire a transfer
 SETTLE_SECONDS = 3.0  # for a changed file that no watcher looks after
+_REPLACED = "the file was removed or replaced before it was sent"
 
 
 class Resumption:
@@ -95,23 +96,34 @@ def _obstacle(row: Outgoing, topic: Topic, lows: Mapping[tuple[str, int], int]) 
 
 
 def version_now(row: Outgoing) -> FileVersion | None:
-    """The file of a transfer as it is now; None if it can't be looked at."""
+    """The file of a transfer as it is now; None if it can't be looked at, or isn't to be sent.
+
+    Who asked for a file has shown that he may read it. Another file in its place is sent only if it
+    is that one's own: what the path leads to now may be somebody else's.
+    """
     try:
         status = os.lstat(row.source)
     except OSError:
         return None
-    if not stat.S_ISREG(status.st_mode):
+    if not stat.S_ISREG(status.st_mode) or not _may_be_sent(row, status):
         return None
     return FileVersion.of(row.path, row.source, status, inodes=row.inode != 0)
+
+
+def _may_be_sent(row: Outgoing, status: os.stat_result) -> bool:
+    if row.uid in (None, 0, os.geteuid()) or row.spool is not None:
+        return True
+    same = (row.device, row.inode) == (status.st_dev, inode_of(status))
+    return same or row.uid == status.st_uid
 
 
 def succeeded(one: Ending) -> Ending:
     """The end of a transfer whose file changed, with the file as it is now to follow.
 
-    It may still be changing: the feed looks again when its time has come. A file that is gone has
-    no successor.
+    It may still be changing: the feed looks again when its time has come. A file that is gone, or
+    has another in its place, has no successor.
     """
     version = version_now(one.row)
     if version is None:
-        return one
+        return replace(one, state="failed", reason=_REPLACED, fix="send it again")
     return replace(one, successor=version, not_before=time.time() + SETTLE_SECONDS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from dataclasses import dataclass
 
 from blake3 import blake3
@@ -28,6 +29,7 @@ class Failure:
     fix: str = ""
     look_again: bool = False  # the file changed or went: what settles there is new
     forget: bool = False  # a later scan may offer this version again
+    withdrawn: bool = False  # somebody has cancelled it
 
 
 INTERRUPTED = Failure()
@@ -37,16 +39,21 @@ CHANGED = Failure(
     look_again=True,
 )
 GONE = Failure("failed", "the file is no longer there", look_again=True)
+SPOILT = Failure(
+    "failed", "kfd's own copy of it is gone or was changed", "send it again", forget=True
+)
 
 
 class Sending:
     """A transfer while it is being sent.
 
     ``next_index`` and the file belong to the producer thread whose turn it is; ``acked`` and
-    ``returned`` to the deliveries thread. ``failure`` is set by either, once, and never unset.
+    ``returned`` to the deliveries thread. ``failure`` is set by either, or by who withdraws it,
+    once, and never unset.
     """
 
     __slots__ = (
+        "_end",
         "_fd",
         "_hashed",
         "_hasher",
@@ -97,6 +104,8 @@ class Sending:
         self._fd = -1
         self._hasher = blake3()
         self._hashed = 0  # chunks
+        # Taken once, by who produces the last record, or by who cancels before that.
+        self._end = threading.Lock()
 
     @property
     def behind(self) -> bool:
@@ -140,7 +149,7 @@ class Sending:
                 return None
             return self._read_chunk()
         except OSError as error:
-            self.fail(_os_failure(error))
+            self._fail_to_read(_os_failure(error))
             return None
 
     def catch_up(self, chunks: int) -> bool:
@@ -151,13 +160,31 @@ class Sending:
         try:
             return (self._fd >= 0 or self._open()) and self._hash_prefix(chunks)
         except OSError as error:
-            self.fail(_os_failure(error))
+            self._fail_to_read(_os_failure(error))
             return False
 
     def fail(self, failure: Failure) -> None:
         """Note why sending can't go on; the first reason stays."""
         if self.failure is None:
             self.failure = failure
+
+    def _fail_to_read(self, failure: Failure) -> None:
+        """A copy in the spool has no watcher and no next version."""
+        own = self.row.spool is not None or not self.row.source
+        self.fail(SPOILT if own and failure in (CHANGED, GONE) else failure)
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """Whether it ends because it was cancelled: not for another reason, which came before."""
+        return self.failure is not None and self.failure.withdrawn
+
+    def withdraw(self, reason: str) -> bool:
+        """Have it cancelled: its last record will never be produced. False if that has been handed
+        to Kafka's client, or was withdrawn before. Any thread."""
+        if self.read_to_end or not self._end.acquire(blocking=False):
+            return False
+        self.fail(Failure("cancelled", reason, withdrawn=True))
+        return True
 
     def close(self) -> None:
         """Close the file. In the thread whose turn it is, or after the last turn."""
@@ -183,7 +210,7 @@ class Sending:
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         self._fd = os.open(self.row.source, flags)
         if not self._unchanged():
-            self.fail(CHANGED)
+            self._fail_to_read(CHANGED)
             return False
         return True
 
@@ -205,8 +232,10 @@ class Sending:
         self._hasher.update(chunk)
         last = index == begin.chunks - 1
         if last and not self._unchanged():
-            self.fail(CHANGED)
+            self._fail_to_read(CHANGED)
             return None
+        if last and not self._end.acquire(blocking=False):
+            return None  # it is being withdrawn
         if last:
             self.digest = self._hasher.digest()
         header = Header(
@@ -228,7 +257,7 @@ class Sending:
         while len(chunk) < size:
             more = os.pread(self._fd, size - len(chunk), offset + len(chunk))
             if not more:
-                self.fail(CHANGED)
+                self._fail_to_read(CHANGED)
                 return None
             chunk += more
         return chunk

@@ -12,15 +12,18 @@ import socket
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from kfd.daemon.channel import Channel
 from kfd.daemon.connection import Connection
 from kfd.daemon.methods import Methods
 from kfd.daemon.operations import Operations
+from kfd.daemon.pacing import Meter, Pacing
 from kfd.daemon.peer import Peer, peer_of
 from kfd.daemon.socketfile import SocketFile, control_gid
 from kfd.daemon.stage import Stage
+from kfd.daemon.throttle import Throttle
 from kfd.errors import InternalError, KfdError
 from kfd.refusals import not_permitted, to_varlink
 from kfd.varlink import encode_error
@@ -40,9 +43,16 @@ class ControlServer(Stage):
     """The stage that owns the socket and the threads of its connections."""
 
     def __init__(
-        self, socket_path: Path, group: str | None, operations: Operations, version: str
+        self,
+        socket_path: Path,
+        group: str | None,
+        operations: Operations,
+        version: str,
+        at_thread_end: Callable[[], None] = lambda: None,
     ) -> None:
+        """``at_thread_end`` is called in each connection's thread when it ends."""
         super().__init__("control")
+        self._at_thread_end = at_thread_end
         self._path = socket_path
         self._group = group
         self._methods = Methods(operations, version, self.stopping)
@@ -50,6 +60,8 @@ class ControlServer(Stage):
         self._gid: int | None = None
         self._stuck = False  # for descriptors, say; logged once
         self._numbers = itertools.count(1)
+        self._throttle = Throttle()
+        self._pacing = Pacing()
         # Guards _connections: its threads remove themselves from it.
         self._lock = threading.Lock()
         self._connections: dict[Connection, threading.Thread] = {}
@@ -71,7 +83,9 @@ class ControlServer(Stage):
 
     def run(self) -> None:
         if self._file is None:
-            raise InternalError("the control server was started before it listened")
+            raise InternalError(
+                "the control server was started before it listened", fix="report it"
+            )
         try:
             while not self.stopping.is_set():
                 self.beat()
@@ -102,7 +116,8 @@ class ControlServer(Stage):
         channel = Channel(accepted)
         refusal = self._refusal(peer)
         if refusal is not None:
-            log.info("control: %s is turned away: %s", peer, refusal)
+            if self._throttle.passes(str(peer.uid)):
+                log.info("control: %s is turned away: %s", peer, refusal)
             channel.send(encode_error(to_varlink(refusal)))
             channel.close()
             return
@@ -111,8 +126,11 @@ class ControlServer(Stage):
                 channel,
                 peer,
                 peer.access(self._gid),
-                not_permitted(peer.user, str(self._path), self._group),
+                # in its own thread: names of users may come from a server that is away
+                lambda: not_permitted(peer.user, str(self._path), self._group),
                 self._methods,
+                self._throttle,
+                lambda: Meter(self._pacing, peer.uid, self.stopping),
             )
         )
 
@@ -134,6 +152,7 @@ class ControlServer(Stage):
     def _serve(self, connection: Connection) -> None:
         try:
             connection.serve()
+            self._at_thread_end()
         finally:
             self._forget(connection)
 
@@ -158,5 +177,5 @@ class ControlServer(Stage):
         if users.total() >= limit:
             return KfdError("too many control connections", fix="try again, or end some of them")
         if users[peer.uid] >= MAX_CONNECTIONS_OF_A_USER:
-            return KfdError(f"too many control connections of {peer.user}", fix="end some of them")
+            return KfdError("too many control connections of one user", fix="end some of them")
         return None

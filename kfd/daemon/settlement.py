@@ -14,8 +14,8 @@ from collections.abc import Container
 from kfd.daemon.crashpoint import reach
 from kfd.daemon.destination import Destination, Directories, PartKey
 from kfd.daemon.fileversion import inode_of
-from kfd.daemon.ledger import Ledger, incoming
-from kfd.daemon.ledger.incoming import Intent
+from kfd.daemon.ledger import Ledger, publications
+from kfd.daemon.ledger.publications import Intent
 from kfd.daemon.mark import Mark, lineage
 from kfd.daemon.naming import look
 from kfd.daemon.partials import DISK_ERRORS, DiskError
@@ -34,7 +34,7 @@ def settle(
     void: list[Intent] = []
     try:
         with destination.directories() as directories:
-            for intent in incoming.intents(ledger.reader(), route):
+            for intent in publications.intents(ledger.reader(), route):
                 if partitions is None or intent.partition in partitions:
                     done = _settle_one(intent, destination, directories)
                     (published if done else void).append(intent)
@@ -43,7 +43,7 @@ def settle(
     except OSError as error:
         raise DiskError(error, destination.directory) from error
     if published or void:
-        ledger.write_patiently(lambda db: incoming.settle(db, route, published, void))
+        ledger.write_patiently(lambda db: publications.settle(db, route, published, void))
         reach("settle.recorded")
         log.info(
             "%s: of the publications that were interrupted, %d are done and %d are read again",

@@ -141,7 +141,8 @@ def _open_to_group(path: Path, gid: int | None) -> None:
     if gid is None:
         return
     try:
-        os.chown(path, -1, gid)
+        if path.stat().st_gid != gid:  # the service may not call it
+            os.chown(path, -1, gid)
     except PermissionError:
         log.info("the control socket keeps this user's own group: it may not be given to %d", gid)
     path.chmod(0o660)

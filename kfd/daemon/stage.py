@@ -7,6 +7,7 @@ and systemd starts it again.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -63,8 +64,16 @@ class Stage(ABC):
         """The work, in the stage's own thread, until ``stopping`` is set."""
 
     def _guarded_run(self) -> None:
+        assert self._on_death is not None
         try:
             self.run()
-        except BaseException as error:  # noqa: BLE001 - the death of a stage is the daemon's
-            assert self._on_death is not None
-            self._on_death(self, error)
+        except:  # noqa: E722 - the death of a stage is the daemon's, by whatever it is
+            self._on_death(self, _as_error(sys.exc_info()[1]))
+
+
+def _as_error(raised: object) -> BaseException:
+    """What was raised. What a call of Kafka's client raises within a callback of it may come out as
+    a ``KafkaError``, which is no exception, so that no ``except`` with a name takes it."""
+    if isinstance(raised, BaseException):
+        return raised
+    return RuntimeError(f"{type(raised).__name__}: {raised}")

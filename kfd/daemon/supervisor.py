@@ -12,30 +12,41 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
 import kfd
 from kfd.config import Config
-from kfd.config.values import KEEP
+from kfd.config.apart import check_apart
+from kfd.control import DaemonState
 from kfd.daemon import journal
-from kfd.daemon.answers import Answers
+from kfd.daemon.answers import make_operations
+from kfd.daemon.answers.measurements import Measurements
+from kfd.daemon.answers.status import StatusReport
+from kfd.daemon.backup import Backups
 from kfd.daemon.confirmations import Confirmations
 from kfd.daemon.context import Context
+from kfd.daemon.disposing import Disposing
+from kfd.daemon.doctor import Doctor
 from kfd.daemon.downloads import Downloads
 from kfd.daemon.health import Health
 from kfd.daemon.housekeeping import Housekeeper
-from kfd.daemon.ledger import Ledger, disposals
+from kfd.daemon.ledger import Ledger
+from kfd.daemon.life import Life
+from kfd.daemon.messageids import Message, about
+from kfd.daemon.metrics.endpoint import Endpoint
 from kfd.daemon.notify import Notifier, watchdog_interval
+from kfd.daemon.pauses import Pauses
 from kfd.daemon.rates import Rates
 from kfd.daemon.receiptsender import ReceiptSender
-from kfd.daemon.roots import check_apart
+from kfd.daemon.reload import Parts, Reloader
 from kfd.daemon.server import ControlServer
+from kfd.daemon.spool import Spool
 from kfd.daemon.stage import Stage
-from kfd.daemon.thereafter import Thereafter
 from kfd.daemon.topics import TopicWatch
 from kfd.daemon.uploads import Uploads
+from kfd.daemon.watchdog import all_well
 from kfd.errors import ExitCode, KfdError
 from kfd.kafka import ClusterView, RefusedPropertyError
 from kfd.wire import is_origin
@@ -44,20 +55,28 @@ log = logging.getLogger(__name__)
 
 STOP_SECONDS = 30.0  # for everything
 FLUSH_SECONDS = 20.0  # of these, for records in flight
+KILL_SECONDS = 10.0  # beyond these, until systemd kills what has not ended
 READY_SECONDS = 10.0  # for watchers to watch; READY doesn't wait for a slow file system
-HUNG_SECONDS = 300.0  # without a heartbeat a stage hangs, unless a disk is known to be in trouble
 
 
 class Supervisor:
     """One life of the daemon: :meth:`run` returns its exit code."""
 
-    def __init__(self, config: Config, state_directory: Path, socket_path: Path) -> None:
+    def __init__(
+        self, config: Config, state_directory: Path, socket_path: Path, path: Path | None = None
+    ) -> None:
+        """``path`` is the configuration's file, for reloads; None where it came otherwise."""
         self._config = config
+        self._path = path
         self._state_directory = state_directory
         self._socket_path = socket_path
         self._notifier = Notifier()
         self._health = Health()
-        self._stages: list[Stage] = []
+        self._life = Life()
+        self._stages: list[Stage] = []  # judged by their heartbeats
+        self._consumers: Callable[[], Sequence[Stage]] = tuple  # likewise; they come and go
+        self._reloader: Reloader | None = None
+        self._reload_requested = False
         self._wake = threading.Event()
         self._stop_requested = False
         self._signals = 0
@@ -68,6 +87,7 @@ class Supervisor:
         """Start, work until told to stop, end. Raises :class:`KfdError` where it can't start."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
+        signal.signal(signal.SIGHUP, self._on_hangup)
         try:
             self._start()
         except RefusedPropertyError as error:
@@ -77,10 +97,12 @@ class Supervisor:
             self._stop()
             raise
         self._supervise()
-        self._notifier.stopping()
+        self._life.reach(DaemonState.STOPPING)
+        self._tell_status()
+        self._notifier.stopping(STOP_SECONDS + KILL_SECONDS)
         log.info("stopping")
         self._stop()
-        log.info("stopped")
+        log.info("stopped", extra=about(Message.STOPPED))
         return self._exit_code()
 
     def _start(self) -> None:
@@ -93,40 +115,64 @@ class Supervisor:
             default=_default_origin(),
         )
         self._own(ledger)
+        spool = Spool(ledger, self._state_directory / "spool", config.spool_max, config.history)
+        self._own(spool)
         cluster = ClusterView(properties)
         topics = TopicWatch(cluster, health, create=config.create_topics)
-        context = Context(properties, ledger, cluster, topics, health, Rates())
+        context = Context(
+            *(properties, ledger, cluster, topics, health, Rates(), Pauses(ledger)), self._life
+        )
         uploads = Uploads(config, context, FLUSH_SECONDS)
         check_apart(config)
-        downloads = Downloads(config, context)
-        answers = Answers(context, uploads, downloads, self._state_directory, self._request_stop)
-        server = ControlServer(self._socket_path, config.control_group, answers, kfd.__version__)
-        server.listen()
+        downloads = Downloads(context)
+        coming = (uploads.prepare(config), downloads.prepare(config))
         housekeeper = Housekeeper(context, uploads, downloads, config.history)
         confirmations = Confirmations(context, config.uploads, uploads.requeued)
-        thereafter = [
-            Thereafter(route, context, uploads.identity_of(route.name))
-            for route in config.uploads.values()
-            if route.then != KEEP or route.name in disposals.routes(ledger.reader())
-        ]
-        looks_at_files: list[Stage] = [housekeeper, *thereafter]  # and hangs with a share
-        for stage in (server, topics, ReceiptSender(context), confirmations, *looks_at_files):
+        disposing = Disposing(context, uploads.identity_of)
+        report = StatusReport(context, uploads, downloads, spool, self._state_directory)
+        measurements = Measurements(ledger, report)
+        endpoint = Endpoint(config.metrics, measurements.text, health)
+        parts = Parts(
+            *(context, uploads, downloads, disposing, confirmations, housekeeper, spool), endpoint
+        )
+        reloader = Reloader(parts, config, self._path, self._notifier, self._on_death)
+        doctor = Doctor(context, downloads, reloader, self._state_directory, self._socket_path)
+        operations = make_operations(
+            *(context, uploads, downloads, spool, reloader, doctor, report, measurements),
+            Backups(ledger, self._state_directory),
+            self._request_stop,
+        )
+        server = ControlServer(
+            *(self._socket_path, config.control_group, operations, kfd.__version__),
+            at_thread_end=ledger.close_reader,
+        )
+        server.listen()
+        for stage in (server, topics, ReceiptSender(context), confirmations):
             self._own(stage)
-        self._stages = [one for one in self._stages if one not in looks_at_files]
-        self._endings += [downloads.stop, uploads.stop]
-        self._stages += [*uploads.stages(), *downloads.consumers()]
-        downloads.start(self._on_death)
+        self._own(housekeeper, judged=False)
+        self._own(endpoint, judged=False)
+        self._endings += [disposing.stop, downloads.stop, uploads.stop]
+        self._stages += uploads.stages()
+        self._consumers = downloads.consumers
+        downloads.take(coming[1], self._on_death)
         uploads.start(self._on_death)
+        uploads.take(coming[0], self._on_death)
+        disposing.apply(config.uploads, self._on_death)
+        self._own(reloader, judged=False)
+        self._reloader = reloader
         uploads.wait_until_watching(READY_SECONDS)
         log.info(
             "kfd %s ready as %s: %d upload and %d download routes, control at %s",
             *(kfd.__version__, ledger.origin, len(config.uploads), len(config.downloads)),
             self._socket_path,
+            extra=about(Message.STARTED),
         )
+        self._life.reach(DaemonState.RUNNING)
         self._notifier.ready()
 
-    def _own(self, stage: Stage) -> None:
-        """Start a stage now, and end it after all that are started later."""
+    def _own(self, stage: Stage, *, judged: bool = True) -> None:
+        """Start a stage now, and end it after all that are started later. One that looks at files
+        isn't ``judged`` by its heartbeat: it hangs with a share that hangs."""
 
         def end(deadline: float) -> None:
             stage.stop()
@@ -134,7 +180,8 @@ class Supervisor:
                 log.warning("%s did not end in time", stage.name)
 
         stage.start(self._on_death)
-        self._stages.append(stage)
+        if judged:
+            self._stages.append(stage)
         self._endings.append(end)
 
     def _supervise(self) -> None:
@@ -142,21 +189,20 @@ class Supervisor:
         while not self._stop_requested and self._death is None:
             self._wake.wait(interval)
             self._wake.clear()
-            if self._all_well():
+            self._reload_if_asked()
+            if all_well((*self._stages, *self._consumers()), self._health):
                 self._notifier.watchdog()
-            problems = [one for one in self._health.problems() if one.degrades]
-            self._notifier.status(f"degraded: {problems[0].text}" if problems else "running")
+            self._tell_status()
 
-    def _all_well(self) -> bool:
-        """Whether every stage shows life; one that waits for a disk in trouble need not."""
-        now = time.monotonic()
-        hung = [
-            one.name for one in self._stages if now - one.last_beat > HUNG_SECONDS and one.alive
-        ]
-        if hung and not self._health.has("disk", "write", "endings"):
-            log.error("no sign of life from: %s", ", ".join(hung))
-            return False
-        return True
+    def _tell_status(self) -> None:
+        """A line for ``systemctl status``: where it is in its life, and the oldest problem."""
+        problems = [one.text for one in self._health.problems() if one.degrades]
+        self._notifier.status(": ".join([self._life.state(degraded=bool(problems)), *problems[:1]]))
+
+    def _reload_if_asked(self) -> None:
+        if self._reload_requested and self._reloader is not None:
+            self._reload_requested = False
+            self._reloader.ask()  # it logs what comes of it
 
     def _stop(self) -> None:
         """End what was started, in reverse order, by one deadline."""
@@ -180,12 +226,16 @@ class Supervisor:
             os._exit(ExitCode.INTERRUPTED)  # the ledger is whole at any time
         self._request_stop()
 
+    def _on_hangup(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self._reload_requested = True
+        self._wake.set()
+
     def _on_death(self, stage: Stage, error: BaseException) -> None:
         """A stage died: so does the daemon, with the reason, and systemd starts it again."""
         if isinstance(error, KfdError):
-            log.error("%s ended: %s", stage.name, error)
+            log.error("%s ended: %s", stage.name, error, extra=about(Message.STAGE_DIED))
         else:
-            journal.bug(log, f"{stage.name} died", error)
+            journal.bug(log, f"{stage.name} died", error, Message.STAGE_DIED)
         if self._death is None:
             self._death = (stage, error)
         self._wake.set()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass
 
 from kfd.config import Config, Upload
 from kfd.daemon.budget import Budget
@@ -13,8 +15,9 @@ from kfd.daemon.crashpoint import reach
 from kfd.daemon.deliveries import Deliveries
 from kfd.daemon.feed import Feed
 from kfd.daemon.fileversion import FileVersion
-from kfd.daemon.health import Health
-from kfd.daemon.ledger import Ledger, accepting, known, outgoing
+from kfd.daemon.findings import Findings, log_queued
+from kfd.daemon.interventions import Interventions
+from kfd.daemon.ledger import Ledger, accepting, outgoing
 from kfd.daemon.ledger.accepting import Accepted, Offer
 from kfd.daemon.ledger.outgoing import Outgoing
 from kfd.daemon.producer import ProducerThread, RecordSink
@@ -28,16 +31,42 @@ log = logging.getLogger(__name__)
 
 WATCHER_STOP_SECONDS = 2.0  # one that hangs on a dead share must not use up the others' time
 
+# What a route may change while its watcher goes on.
+_IN_PLACE = {"then", "receivers", "rate_limit", "send"}
+_PROBLEMS = ("directory", "watch", "names", "unreadable", "sending", "then")  # keys of a route's
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A watcher and where its files go."""
+
+    watcher: Watcher
+    findings: Findings
+
+
+@dataclass(frozen=True, slots=True)
+class ComingUploads:
+    """The routes that are to be, and the new watchers that they need, not yet started."""
+
+    routes: Mapping[str, Upload]
+    watched: Mapping[str, Watched]
+    chunk_size: int
+
 
 class Uploads:
-    """Owns the watchers, the feed, the producer pool and the deliveries stage."""
+    """Owns the watchers, the feed, the producer pool and the deliveries stage.
+
+    ``routes`` is replaced as a whole, never changed: others look names up in what they find.
+    """
 
     def __init__(self, config: Config, context: Context, stop_seconds: float) -> None:
-        """``stop_seconds``: how long a stop may wait for records in flight."""
-        self.routes = config.uploads
+        """The routes come with :meth:`prepare` and :meth:`take`. ``stop_seconds``: how long a stop
+        may wait for records in flight."""
+        self.routes: Mapping[str, Upload] = {}
         self.threads = config.pools.producer_threads
         self.budget = Budget(config.queue.messages, config.queue.size)
         self._chunk_size = config.chunk_size
+        self._health = context.health
         self._ledger = ledger = context.ledger
         self._topics = topics = context.topics
         self._sink = RecordSink(
@@ -50,13 +79,14 @@ class Uploads:
             chunk_size=config.chunk_size,
             threads=config.pools.producer_threads,
             queue_size=config.queue.size,
+            paused=context.pauses,
         )
         self._deliveries = Deliveries(
             self._sink,
             self._feed,
             self.budget,
             context,
-            watched=self._watched,
+            watched=self._is_watched,
             look_again=self._look_again,
             stop_seconds=stop_seconds,
         )
@@ -68,28 +98,92 @@ class Uploads:
             )
             for number in range(1, config.pools.producer_threads + 1)
         ]
-        self.watchers = {
-            name: self._watcher(route, context.health) for name, route in config.uploads.items()
-        }
-        self._born_ns = {
-            name: _born_ns(ledger, name) if route.existing == "skip" else 0
-            for name, route in config.uploads.items()
-        }
-        for name, route in config.uploads.items():
-            self._open_lane(name, route.topic, route.rate_limit)
+        self._interventions = Interventions(ledger, self._feed, topics, self._sink, self.requeued)
+        self._lock = threading.Lock()  # guards _watched and _watching against a stop meanwhile
+        self._watched: Mapping[str, Watched] = {}  # replaced as a whole, too
+        self._watching = True  # false: no new files are taken any more
+        self._leaving: list[tuple[str, Watcher]] = []  # stopped, not ended: a share hangs
         for name, topic in outgoing.destinations(ledger.reader()):
             self._open_lane(name, topic)  # sent without a route, or by one that is gone
         topics.call_before_sending(self._sink.fit)
         topics.call_on_change(self._feed.topics_changed)
+
+    @property
+    def watchers(self) -> Mapping[str, Watcher]:
+        """By route. Any thread."""
+        return {name: one.watcher for name, one in self._watched.items()}
+
+    @property
+    def watching(self) -> bool:
+        """Whether new files are taken. Any thread."""
+        return self._watching
 
     def stages(self) -> list[Stage]:
         """The stages that must never hang. (Others hang with a share that they read.)"""
         return [self._deliveries, self._feed]
 
     def start(self, on_death: DeathHandler) -> None:
-        """Start every stage, watchers last."""
-        for stage in (*self.stages(), *self._producers, *self.watchers.values()):
+        """Start what sends. Watchers are started by :meth:`take`."""
+        for stage in (*self.stages(), *self._producers):
             stage.start(on_death)
+
+    # Routes come, change and go
+
+    def prepare(self, config: Config) -> ComingUploads:
+        """Make ready for the routes of ``config``, changing nothing yet.
+
+        Raises :class:`LedgerError`.
+        """
+        watched = {
+            name: self._new_watch(route, config.chunk_size)
+            for name, route in config.uploads.items()
+            if name not in self._watched or not _same_watch(self.routes.get(name), route)
+        }
+        return ComingUploads(config.uploads, watched, config.chunk_size)
+
+    def retire(self, coming: ComingUploads) -> None:
+        """Stop the watchers that won't go on. What they have queued is sent all the same."""
+        going = {
+            name: one
+            for name, one in self._watched.items()
+            if name not in coming.routes or name in coming.watched
+        }
+        with self._lock:
+            self._watched = {n: one for n, one in self._watched.items() if n not in going}
+        for one in going.values():
+            one.findings.closed = True
+            one.watcher.stop()
+        patience = time.monotonic() + WATCHER_STOP_SECONDS
+        for name, one in going.items():
+            if not one.watcher.join(patience - time.monotonic()):
+                log.warning("%s did not end in time", one.watcher.name)
+                self._leaving.append((name, one.watcher))
+
+    def take(self, coming: ComingUploads, on_death: DeathHandler) -> None:
+        """Let the routes be those of ``coming``, after :meth:`retire`; start their watchers."""
+        before, self.routes = self.routes, coming.routes
+        self._set_chunk_size(coming.chunk_size)
+        for name, route in coming.routes.items():
+            self._open_lane(name, route.topic, route.rate_limit)
+            self._feed.limit(name, route.topic, route.rate_limit)
+        for name, old in before.items():
+            if name not in coming.routes or coming.routes[name].topic != old.topic:
+                self._leave_topic(old)
+            if name not in coming.routes:
+                self._forget_problems(name)
+        with self._lock:
+            self._watched = {**self._watched, **coming.watched}
+            if self._watching:
+                for one in coming.watched.values():
+                    one.watcher.start(on_death)
+
+    def tidy(self) -> None:
+        """Forget what watchers said that ended late, of routes that are gone."""
+        for name, watcher in self._leaving.copy():
+            if not watcher.alive:
+                self._leaving.remove((name, watcher))
+                if name not in self.routes:
+                    self._forget_problems(name)
 
     def wait_until_watching(self, timeout: float) -> None:
         """Wait up to ``timeout`` seconds until each watcher watches, or knows why it can't."""
@@ -99,8 +193,11 @@ class Uploads:
 
     def stop_watching(self) -> None:
         """Take no new files. Returns at once."""
-        for watcher in self.watchers.values():
-            watcher.stop()
+        with self._lock:
+            self._watching = False
+            watched = self._watched
+        for one in watched.values():
+            one.watcher.stop()
 
     def stop(self, deadline: float) -> None:
         """End every stage in the order of the data's way, by ``deadline`` (monotonic)."""
@@ -135,59 +232,96 @@ class Uploads:
         offer = Offer(route, topic, versions, self._chunk_size, meta, uid, again)
         accepted = self._ledger.write(lambda db: accepting.accept(db, offer))
         reach("sender.accepted-offer")
+        log_queued(offer, accepted)
         self._feed.accepted(route, topic)
         return accepted
 
     def identity_of(self, route: str) -> Callable[[], tuple[int, int] | None]:
         """Tells device and inode of the directory that a route watches now, None while it can't."""
-        watcher = self.watchers[route]
-        return lambda: watcher.identity
+
+        def identity() -> tuple[int, int] | None:
+            one = self._watched.get(route)
+            return None if one is None else one.watcher.identity
+
+        return identity
 
     def requeued(self, route: str, topic: str) -> None:
         """Something that had been sent was queued again in the ledger. Any thread."""
         self._open_lane(route, topic)
         self._feed.accepted(route, topic)
 
-    # FileSink, for the watchers
+    # What people do to transfers and routes. Any thread.
 
-    def settled(self, route: str, versions: Sequence[FileVersion]) -> None:
-        """Files that a watcher found and saw settle."""
-        topic = self.routes[route].topic
-        offer = Offer(
-            route, topic, versions, self._chunk_size, {}, skip_older_ns=self._born_ns[route]
-        )
-        self._ledger.write_patiently(lambda db: accepting.accept(db, offer))
-        reach("sender.accepted-file")
-        self._feed.accepted(route, topic)
+    def cancel(self, number: int, reason: str) -> None:
+        """As :meth:`Interventions.cancel`."""
+        self._interventions.cancel(number, reason)
 
-    def unknown(self, route: str, versions: Sequence[FileVersion]) -> Sequence[FileVersion]:
-        """Those of ``versions`` that the ledger doesn't know as they are."""
-        topic = self.routes[route].topic
-        return known.unknown(self._ledger.reader(), route, topic, versions)
+    def retry(self, rows: Sequence[Outgoing]) -> dict[int, str]:
+        """As :meth:`Interventions.retry`."""
+        return self._interventions.retry(rows, self._chunk_size)
+
+    def resumed(self) -> None:
+        """Routes that were paused go on."""
+        self._feed.resumed()
+
+    def in_flight(self, routes: Container[str]) -> int:
+        """How many files of these routes have records on their way."""
+        return self._feed.in_flight(routes)
 
     def _open_lane(self, route: str, topic: str, rate: float | None = None) -> None:
         self._topics.want_to_send(topic, route or topic, self._chunk_size)
         self._feed.add_lane(route, topic, rate)
 
-    def _watcher(self, route: Upload, health: Health) -> Watcher:
-        return Watcher(
+    def _leave_topic(self, route: Upload) -> None:
+        """The route sends there no more, but for what it has queued."""
+        self._topics.retract(route.topic, route.name, sending=True)
+        if (route.name, route.topic) in outgoing.destinations(self._ledger.reader()):
+            self._open_lane(route.name, route.topic)
+
+    def _forget_problems(self, route: str) -> None:
+        for key in _PROBLEMS:
+            self._health.clear(route, key)
+
+    def _set_chunk_size(self, chunk_size: int) -> None:
+        """Of files that are queued or begun from now on; those under way keep theirs."""
+        if chunk_size != self._chunk_size:
+            self._chunk_size = chunk_size
+            self._sink.allow(chunk_size)
+            self._feed.chunk_size = chunk_size
+            self._topics.resize(chunk_size)
+            for one in self._watched.values():
+                one.findings.chunk_size = chunk_size
+
+    def _new_watch(self, route: Upload, chunk_size: int) -> Watched:
+        born_ns = _born_ns(self._ledger, route.name) if route.existing == "skip" else 0
+        findings = Findings(route, self._ledger, self._feed, chunk_size=chunk_size, born_ns=born_ns)
+        watcher = Watcher(
             route.name,
             route.directory,
             Selection(route.include, route.exclude),
-            self,
-            health,
+            findings,
+            self._health,
             watch=route.watch,
             poll_every=route.poll_every,
             settle=route.settle,
         )
+        return Watched(watcher, findings)
 
-    def _watched(self, row: Outgoing) -> bool:
+    def _is_watched(self, row: Outgoing) -> bool:
         """Whether a watcher finds the next version of this file. What people sent has nobody."""
-        return row.uid is None and row.route in self.watchers
+        return row.uid is None and row.route in self._watched
 
     def _look_again(self, row: Outgoing) -> None:
-        if self._watched(row):
-            self.watchers[row.route].look_again(row.path)
+        one = self._watched.get(row.route)
+        if one is not None and row.uid is None:
+            one.watcher.look_again(row.path)
+
+
+def _same_watch(old: Upload | None, new: Upload) -> bool:
+    """Whether the watcher of ``old`` finds what that of ``new`` would."""
+    return old is not None and old.model_dump(exclude=_IN_PLACE) == new.model_dump(
+        exclude=_IN_PLACE
+    )
 
 
 def _born_ns(ledger: Ledger, route: str) -> int:

@@ -37,6 +37,13 @@ def mount_of(path: bytes) -> Mount:
     return find_mount(path, _MOUNT_TABLE.read_bytes())
 
 
+def mount_points_below(directory: bytes) -> list[bytes]:
+    """Where other file systems are mounted inside of an absolute, resolved directory."""
+    inside = directory.rstrip(b"/") + b"/"
+    mounts = (_parse(line) for line in _MOUNT_TABLE.read_bytes().splitlines())
+    return sorted({mount.point for mount in mounts if mount.point.startswith(inside)})
+
+
 def find_mount(path: bytes, table: bytes) -> Mount:
     """The mount of ``path`` in a mount table: the longest mount point, the last one mounted."""
     found = Mount(b"", "")

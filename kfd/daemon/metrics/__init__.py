@@ -1,0 +1,1 @@
+"""What Prometheus is told: the numbers of ``status`` and of the ledger, counted nowhere twice."""
