@@ -113,22 +113,27 @@ need_fault_tools() {
 }
 
 # own_broker NAME: one in a directory of its own, so that a user's is left alone; ended and removed
-# on exit. Two runs of that name take turns; what a killed run left is ended first.
+# on exit, with those that tests have beside it. Two runs of that name take turns; what a killed run
+# left is ended first.
 own_broker() {
     own_name=$1
     export KFD_BROKER_DIR="$checkout/.kfd-broker/$own_name"
     mkdir -p "$KFD_BROKER_DIR"
     exec 7>"$checkout/.kfd-broker/$own_name.lock"
     flock -n 7 || { say "waiting for another scripts/$own_name ..."; flock 7; }
-    trap remove_own_broker EXIT
+    trap 'end_own_brokers && rm -rf "$KFD_BROKER_DIR"' EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
-    sh "$checkout/scripts/broker" stop --purge
+    end_own_brokers
     KFD_BOOTSTRAP=$(sh "$checkout/scripts/broker" start 7>&-)
     export KFD_BOOTSTRAP="${KFD_BOOTSTRAP#KFD_BOOTSTRAP=}"
 }
 
-remove_own_broker() {
-    KFD_BOOTSTRAP='' sh "$checkout/scripts/broker" stop --purge
-    rm -rf "$KFD_BROKER_DIR"
+# end_own_brokers: in its directory, and in those named own-* below it (tests/conftest.py).
+end_own_brokers() {
+    for one in "$KFD_BROKER_DIR" "$KFD_BROKER_DIR"/own-*; do
+        [ ! -d "$one" ] ||
+            KFD_BOOTSTRAP='' KFD_BROKER_DIR=$one sh "$checkout/scripts/broker" stop --purge ||
+            return 1
+    done
 }

@@ -1,17 +1,25 @@
-"""Fixtures for tests on a real Kafka broker."""
+"""Fixtures for tests on a real Kafka broker, in one process or several (pytest-xdist)."""
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-from tests.broker import Broker, new_topic
+from tests.broker import Broker, new_topic, running_broker
 from tests.faults import frame
-from tests.support import unavailable
+
+# How long an example takes says nothing on a machine that does other things too.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
+
+# A shell has its background jobs ignore SIGINT, and programs under test would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -19,44 +27,52 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     frame.add_options(parser)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever uses the broker is marked so; ``-m "not broker"`` leaves it out."""
     for item in items:
-        if "bootstrap" in getattr(item, "fixturenames", ()):
+        fixtures = getattr(item, "fixturenames", ())
+        if "bootstrap" in fixtures:
             item.add_marker(pytest.mark.broker)
+        if "broker" in fixtures:
+            item.add_marker(pytest.mark.xdist_group("own broker"))  # --dist loadgroup: only one
 
 
 @pytest.fixture(scope="session")
-def _own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker | None]:
-    """The broker that tests may stop: that of ``KFD_BROKER_DIR``, or a new one for this session.
-
-    None where only ``KFD_BOOTSTRAP`` is set: that one belongs to somebody else.
-    """
-    given = os.environ.get("KFD_BROKER_DIR")
-    if os.environ.get("KFD_BOOTSTRAP") and not given:
-        yield None
+def _common_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The broker that all tests use and none may stop: of ``KFD_BOOTSTRAP``, or a new one."""
+    if given := os.environ.get("KFD_BOOTSTRAP"):
+        yield given
         return
-    own = Broker(Path(given) if given else tmp_path_factory.mktemp("broker"))
-    own.start()
-    yield own
-    if not given:
-        own.purge()
+    with running_broker(tmp_path_factory.mktemp("broker")) as common:
+        yield common.bootstrap
 
 
 @pytest.fixture(scope="session")
-def bootstrap(_own_broker: Broker | None) -> str:
-    """The address of a real broker."""
-    return _own_broker.bootstrap if _own_broker else os.environ["KFD_BOOTSTRAP"]
+def _own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """The one that tests may stop, of this process of tests; below ``KFD_BROKER_DIR`` if that is
+    set, so that scripts find what a killed run left."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    below = os.environ.get("KFD_BROKER_DIR") or tmp_path_factory.mktemp("own")
+    with running_broker(Path(below) / f"own-{worker}") as own:
+        yield own
 
 
 @pytest.fixture
-def broker(_own_broker: Broker | None, make_topic: Callable[..., str]) -> Iterator[Broker]:
+def bootstrap(request: pytest.FixtureRequest) -> str:
+    """The address of a real broker: of the process's own if the test uses ``broker``."""
+    if "broker" in request.fixturenames:
+        own: Broker = request.getfixturevalue("_own_broker")
+        return own.bootstrap
+    return str(request.getfixturevalue("_common_bootstrap"))
+
+
+@pytest.fixture
+def broker(_own_broker: Broker, make_topic: Callable[..., str]) -> Iterator[Broker]:
     """The broker itself, to stop, crash and start; running again after the test.
 
     It follows ``make_topic`` so that it runs again before the topics are deleted.
     """
-    if _own_broker is None:
-        unavailable("the broker of KFD_BOOTSTRAP isn't ours to stop (KFD_BROKER_DIR is not set)")
     yield _own_broker
     _own_broker.start()
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from kfd.control import (
@@ -21,16 +21,29 @@ from kfd.control import (
     Transfer,
     UploadRoute,
 )
-from kfd.daemon.operations import DrainProgress, OfferedFile, SendRequest
+from kfd.control.events import Event
+from kfd.control.examination import AclsReply, Check, Grant, Resource
+from kfd.control.reloading import ReloadReply
+from kfd.control.transfers import Details, Refusal
+from kfd.daemon.operations import (
+    Asker,
+    DrainProgress,
+    OfferedFile,
+    Operations,
+    Retried,
+    SendRequest,
+)
 from kfd.daemon.server import ControlServer
-from kfd.errors import KfdError, NoSuchTransferError
+from kfd.errors import KfdError, NoSuchTransferError, NotPermittedError, UsageError
 from kfd.paths import escape
 
 VERSION = "9.8.7"
+TID = "00" * 12 + "9f2c41d7"  # of the first file that is sent
+NOON = time.mktime((2024, 5, 17, 12, 0, 0, 0, 0, -1))
 
 
 class MemoryOperations:
-    """The ``Operations`` protocol over a dict; tests steer it by its attributes.
+    """The protocols of all ``Operations`` over a dict; tests steer it by its attributes.
 
     A file called ``bad…`` is refused, one called ``old…`` was sent already.
     """
@@ -47,6 +60,12 @@ class MemoryOperations:
         self.failure: Exception | None = None
         self.ends_at_once = True
         self.now = status()
+        self.complete = True  # whether a list is of all that there is
+        self.of_members: set[str] = set()  # tids that anybody may cancel
+        self.happened: list[Event] = []
+        self.paused: set[str] = set()
+        self.flying = 0
+        self.checks: list[Check] = []
 
     def send(self, request: SendRequest) -> list[Sent]:
         with self.changed:
@@ -112,11 +131,100 @@ class MemoryOperations:
             ]
             return found[:limit]
 
+    def looks_at_all(self, state: str | None) -> bool:
+        return self.complete
+
+    def show(self, tid: str) -> tuple[Transfer, Details]:
+        with self.changed:
+            return self._find(tid), details()
+
+    def cancel(self, tid: str, asker: Asker) -> Transfer:
+        with self.changed:
+            one = self._find(tid)
+            if not asker.owner and one.tid not in self.of_members:
+                raise NotPermittedError("you may cancel only what you have sent yourself")
+            if one.state is State.IN_KAFKA:
+                raise KfdError(f"{one.path} is in-kafka: it can't be cancelled any more")
+            self.known[one.tid] = replace(one, state=State.CANCELLED)
+            self._change()
+            return self.known[one.tid]
+
+    def retry(self, tids: Sequence[str], asker: Asker) -> Retried:
+        with self.changed:
+            return self._retry([self._find(tid) for tid in tids])
+
+    def _retry(self, transfers: Sequence[Transfer]) -> Retried:
+        gone = [one for one in transfers if one.path.startswith("gone")]
+        refused = [Refusal(one.tid, one.path, "the file is no longer there", "") for one in gone]
+        again = [replace(one, successor="ab" * 16) for one in transfers if one not in gone]
+        return Retried(again, refused)
+
+    def retry_failed(
+        self, route: str | None, after: int, asker: Asker
+    ) -> tuple[Retried, int | None]:
+        """Batches of two."""
+        with self.changed:
+            failed = [
+                one
+                for one in self.known.values()
+                if one.state is State.FAILED and route in (None, one.route)
+            ]
+            goes_on = len(failed) > after + 2
+            return self._retry(failed[after : after + 2]), after + 2 if goes_on else None
+
+    def latest(self, limit: int, since: float) -> list[Event]:
+        with self.changed:
+            return [one for one in self.happened if one.at >= since][-limit:]
+
+    def follow(self) -> Callable[[], list[Event]]:
+        seen = len(self.happened)
+
+        def news() -> list[Event]:
+            nonlocal seen
+            with self.changed:
+                new, seen = self.happened[seen:], len(self.happened)
+                return new
+
+        return news
+
+    def happens(self, *some: Event) -> None:
+        with self.changed:
+            self.happened += some
+            self._change()
+
+    def pause(self, route: str | None) -> list[str]:
+        with self.changed:
+            self.paused |= {route or "scope3"}
+            return [route or "scope3"]
+
+    def in_flight(self, routes: Sequence[str]) -> int:
+        with self.changed:
+            return self.flying
+
+    def resume(self, route: str | None) -> list[str]:
+        with self.changed:
+            going_on = set(self.paused) if route is None else self.paused & {route}
+            self.paused -= going_on
+            return sorted(going_on)
+
+    def rescan(self, route: str | None) -> list[str]:
+        if route == "archive":
+            raise UsageError("archive is a download: it has no directory that is scanned")
+        return [route or "scope3"]
+
     def status(self) -> Status:
         with self.changed:
             if self.failure is not None:
                 raise self.failure
             return self.now
+
+    def metrics(self) -> str:
+        return "# TYPE kfd_queue_records gauge\nkfd_queue_records 812.0\n"
+
+    def backup(self, descriptor: int, gone: Callable[[], bool]) -> int:
+        if self.failure is not None:
+            raise self.failure
+        return os.pwrite(descriptor, b"a ledger", 0)
 
     def wait_for_change(self, seen: int, timeout: float) -> int:
         with self.changed:
@@ -132,6 +240,59 @@ class MemoryOperations:
 
     def request_stop(self) -> None:
         self.stopped.set()
+
+    def reload(self) -> ReloadReply:
+        with self.changed:
+            if self.failure is not None:
+                raise self.failure
+            return ReloadReply("/etc/kfd/kfd.yaml", ["uploads.xrd1"], [], [], [], ["queue.size"])
+
+    def examine(self) -> Iterator[Check]:
+        yield from self.checks
+
+    def acls(self) -> AclsReply:
+        grant = Grant(Resource.TOPIC, "lecroy_files", ["Write", "Describe"], "uploads.scope3")
+        return AclsReply("User:kfd", "k:9092", [grant])
+
+
+def event(tid: str, **fields: object) -> Event:
+    base = Event(
+        at=NOON,
+        state=State.QUEUED,
+        direction=Direction.UPLOAD,
+        tid=tid,
+        route="scope3",
+        topic="lecroy_files",
+        path="run42.trc",
+        path_base64=None,
+        size=2048,
+        reason="",
+    )
+    return replace(base, **fields)
+
+
+def details(**fields: object) -> Details:
+    base = Details(
+        generation=1_715_940_000_000_000,
+        mtime=NOON,
+        mode=0o640,
+        meta={"run": "42"},
+        digest="ab" * 32,
+        source="/srv/scope3/run42.trc",
+        name=None,
+        user="anna",
+        topic_id="t1",
+        partition=3,
+        first_offset=17,
+        chunk_size=1024,
+        begun_at=NOON + 1,
+        in_kafka_at=NOON + 2,
+        resend_at=None,
+        tries=1,
+        receivers=["lab1", "lab2"],
+        predecessor="cd" * 16,
+    )
+    return replace(base, **fields)
 
 
 def transfer(tid: str, **fields: object) -> Transfer:
@@ -172,6 +333,8 @@ def status(**fields: object) -> Status:
         queue_bytes_max=64 << 20,
         quarantine=0,
         disk_free=81 << 30,
+        spool_used=0,
+        spool_max=20 << 30,
         uploads=(),
         downloads=(),
         problems=(),
@@ -179,18 +342,18 @@ def status(**fields: object) -> Status:
     return replace(base, **fields)
 
 
-def busy_status(at: float) -> Status:
+def busy_status() -> Status:
     """The example of the manual: two upload routes, a download route and a problem."""
     upload = UploadRoute(
         *("scope3", "lecroy_files", "/srv/scope3", True),
-        *(2, 1, 4, 1204, 0, 0, 42e6, "run42.trc", at, {}),
+        *(2, 1, 4, 1204, 0, 0, 42e6, "run42.trc", NOON, {}),
     )
     unmounted = replace(upload, route="xrd1", queued=0, sending=0, in_kafka=0, delivered=310)
     download = DownloadRoute(
         "archive", "lecroy_files", "/data/lab", 1, 1514, 88120, {"foreign": 3, "malformed": 0}, 0,
-        0, 0.0, "xrd1/a7.raw", at,
+        0, 0.0, "xrd1/a7.raw", NOON,
     )  # fmt: skip
-    problem = Problem("xrd1", "/srv/instruments/xrd1 not mounted", "mount it", at)
+    problem = Problem("xrd1", "/srv/instruments/xrd1 not mounted", "mount it", NOON)
     return status(
         state=DaemonState.DEGRADED,
         uploads=(upload, replace(unmounted, bytes_per_second=0.0, last=None, last_at=None)),
@@ -205,7 +368,9 @@ def serving(
 ) -> Iterator[ControlServer]:
     """A control server at ``path``, ended with the block; a stage that died fails the test."""
     deaths: list[BaseException] = []
-    server = ControlServer(path, group, operations, VERSION)
+    families = [family.name for family in fields(Operations)]
+    all_of_them = Operations(**dict.fromkeys(families, operations))  # type: ignore[arg-type]
+    server = ControlServer(path, group, all_of_them, VERSION)
     server.listen()
     server.start(lambda _, error: deaths.append(error))
     try:

@@ -15,18 +15,21 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from kfd.daemon.badrecords import Throttle
 from kfd.daemon.destination import Destination
 from kfd.daemon.fileversion import FileVersion
+from kfd.daemon.finishing import Rules
 from kfd.daemon.health import Health
 from kfd.daemon.ledger import Ledger
 from kfd.daemon.ledger.outgoing import LARGE, SMALL, Outgoing
 from kfd.daemon.naming import Naming
 from kfd.daemon.partials import Partials
-from kfd.daemon.publisher import Publisher, Rules
-from kfd.daemon.receiver import Receiver, Record, Terms
+from kfd.daemon.publisher import Publisher
+from kfd.daemon.receiver import Receiver
+from kfd.daemon.record import Record
 from kfd.daemon.space import Claims, Space
 from kfd.daemon.stage import Stage
+from kfd.daemon.terms import Terms
+from kfd.daemon.throttle import Throttle
 from kfd.paths import Layout
 from kfd.units import Room
 from kfd.wire import FLAG_ABORT, HEADER_NAME, Begin, End, Header, chunk_count, encode_header
@@ -259,7 +262,7 @@ def fill(directory: Path, leave: int = 0) -> Path:
     return filler
 
 
-def in_child(work: Callable[[], None]) -> int:
+def in_child(work: Callable[[], object]) -> int:
     """Run ``work`` in a forked process; its exit status, negative for the signal that ended it."""
     child = os.fork()
     if child == 0:

@@ -15,11 +15,11 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 T = TypeVar("T")
 
 
-def eventually(look: Callable[[], T], deadline: float = 30, every: float = 0.02) -> T:
+def eventually(look: Callable[[], T], deadline: float = 60, every: float = 0.02) -> T:
     """Call ``look`` until it returns something true, which is returned.
 
-    Fails after ``deadline`` seconds with what it returned last. An exception that ``look`` raises
-    is not caught.
+    Fails after ``deadline`` seconds with what it returned last: long enough for a machine that has
+    much else to do. An exception that ``look`` raises is not caught.
     """
     end = time.monotonic() + deadline
     while not (seen := look()):

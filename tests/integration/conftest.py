@@ -37,6 +37,15 @@ def make_host(tmp_path: Path, bootstrap: str, topic: str) -> Iterator[MakeHost]:
         yield make
 
 
+def pair(
+    make_host: MakeHost, download: dict[str, Any] | None = None, **upload: Any
+) -> tuple[Host, Host]:
+    """A host that sends in small chunks and one that receives, not started."""
+    sender = make_host("sender", receives=False, origin="scope3", upload=upload, chunk_size="64KiB")
+    receiver = make_host("lab2", sends=False, origin="lab2", pools=ONE_READER, download=download)
+    return sender, receiver
+
+
 @pytest.fixture
 def host(make_host: MakeHost) -> Host:
     """One daemon that sends and receives, running."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -12,11 +11,12 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import pytest
 import yaml
+
+from tests.rawclient import Raw
 
 Routes = dict[str, dict[str, Any]]
 
@@ -27,6 +27,7 @@ class Notifications:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.ready = threading.Event()
+        self.words: list[bytes] = []  # all that was said; written by the thread only
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(path))
         self._thread = threading.Thread(target=self._read, name="notifications")
@@ -41,6 +42,7 @@ class Notifications:
 
     def _read(self) -> None:
         while message := self._socket.recv(4096):
+            self.words += message.split(b"\n")
             if b"READY=1" in message.split(b"\n"):
                 self.ready.set()
 
@@ -87,7 +89,7 @@ class Daemon:
         routes = {"uploads": uploads or {}, "downloads": downloads or {}}
         self.config.write_text(yaml.safe_dump({"kafka": kafka, **routes, **settings}))
 
-    def start(self, deadline: float = 30) -> None:
+    def start(self, deadline: float = 90) -> None:
         """Start it and wait until it says READY."""
         self.spawn()
         end = time.monotonic() + deadline
@@ -95,7 +97,7 @@ class Daemon:
             if not self.running or time.monotonic() > end:
                 pytest.fail(f"kfd is not READY (exit status {self._exit_status()}):\n{self.log()}")
 
-    def came_up(self, deadline: float = 30) -> bool:
+    def came_up(self, deadline: float = 90) -> bool:
         """Wait until it is READY or has ended; whether it is READY."""
         end = time.monotonic() + deadline
         while not self._notifications.ready.wait(0.05) and self.running:
@@ -168,11 +170,20 @@ class Daemon:
         command = [sys.executable, "-m", "kfd.ctl", "--socket", str(self.socket)]
         return command + [str(argument) for argument in arguments]
 
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """What the control socket answers, without a kfdctl: tests ask very often."""
+        with Raw(self.socket) as client:
+            answer = client.call(method, parameters)
+        assert "error" not in answer, answer
+        return dict(answer["parameters"])
+
     def status(self) -> dict[str, Any]:
-        """What ``kfdctl status --json`` says: the interface's type Status."""
-        done = self.ctl("status", "--json")
-        assert done.returncode == 0, done.stderr
-        return dict(json.loads(done.stdout)["status"])
+        """The interface's type Status."""
+        return dict(self.call("GetStatus")["status"])
+
+    def notified(self, word: str) -> int:
+        """How often it has said this to the service manager, in all its runs."""
+        return self._notifications.words.count(word.encode())
 
     def log(self) -> str:
         """Everything that it has written so far, of all its runs."""
@@ -181,12 +192,7 @@ class Daemon:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         if self.running:
             self.kill9()
         self._notifications.close()

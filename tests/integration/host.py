@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections import Counter, defaultdict
@@ -85,7 +84,7 @@ class Host(Daemon):
         """Path → digest of everything in ``down``."""
         return self._published.digests()
 
-    def receives_all(self, source: Host | None = None, deadline: float = 60) -> None:
+    def receives_all(self, source: Host | None = None, deadline: float = 120) -> None:
         """Wait until ``down`` is, file by file, what ``source`` (itself) has in ``up`` now."""
         wanted = Tree((source or self).up).digests()
         end = time.monotonic() + deadline
@@ -93,7 +92,7 @@ class Host(Daemon):
             time.sleep(0.02)
         assert self.published() == wanted
 
-    def receives(self, *paths: str | bytes, deadline: float = 30) -> None:
+    def receives(self, *paths: str | bytes, deadline: float = 60) -> None:
         """Wait until each of these names is in ``down``."""
         top = os.fsencode(self.down)
         names = [os.path.join(top, os.fsencode(path)) for path in paths]
@@ -108,7 +107,7 @@ class Host(Daemon):
         """How many transfers are in Kafka, delivered or not yet."""
         return _moved(self.outgoing())[0]
 
-    def delivers(self, *paths: str, deadline: float = 30) -> None:
+    def delivers(self, *paths: str, deadline: float = 60) -> None:
         """Wait until a transfer of each of these files is called delivered."""
         wanted = {(path, "delivered") for path in paths}
         eventually(lambda: wanted <= set(self.states("upload")), deadline, every=0.1)
@@ -123,10 +122,8 @@ class Host(Daemon):
         eventually(lambda: _moved(self.outgoing()) == (count, 0), deadline, every=0.1)
 
     def transfers(self, direction: str | None = None) -> list[dict[str, Any]]:
-        """What ``kfdctl list`` knows, of one direction or both."""
-        done = self.ctl("list", "--json", "--limit", "10000")
-        assert done.returncode == 0, done.stderr
-        listed: list[dict[str, Any]] = json.loads(done.stdout)["transfers"]
+        """What ``kfdctl list`` would show, of one direction or both."""
+        listed: list[dict[str, Any]] = self.call("List", limit=10_000)["transfers"]
         return [one for one in listed if direction in (None, one["direction"])]
 
     def states(self, direction: str) -> Counter[tuple[str, str]]:
@@ -139,7 +136,7 @@ class Host(Daemon):
 
     def clean(self) -> None:
         """Wait until ``.kfd`` holds no partial, and see that it holds nothing else."""
-        eventually(lambda: self.private() == {"owner"}, 10)
+        eventually(lambda: self.private() == {"owner"})
 
 
 def _moved(route: dict[str, Any]) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Receipts: what a sender learns of what became of its files, and what it does then."""
+"""Receipts: what a sender learns of what became of its files."""
 
 from __future__ import annotations
 
@@ -14,14 +14,11 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests.integration.conftest import ONE_READER, MakeHost
+from tests.integration.conftest import ONE_READER, MakeHost, pair
 from tests.integration.daemon import Daemon
 from tests.integration.host import Host
-from tests.integration.oracle import digest
 from tests.integration.records import complete, read_topic, transfers_on
 from tests.support import eventually
-
-CHUNKED = {"chunk_size": "64KiB"}
 
 
 def one_of(host: Host, path: str) -> dict[str, Any]:
@@ -37,15 +34,6 @@ def told(bootstrap: str, topic: str) -> list[tuple[bytes, str]]:
         assert version == 1
         found += [(tid, outcome) for tid, outcome, *_ in receipts]
     return found
-
-
-def pair(
-    make_host: MakeHost, download: dict[str, Any] | None = None, **upload: Any
-) -> tuple[Host, Host]:
-    """A host that sends and one that receives, not started."""
-    sender = make_host("sender", receives=False, origin="scope3", upload=upload, **CHUNKED)
-    receiver = make_host("lab2", sends=False, origin="lab2", pools=ONE_READER, download=download)
-    return sender, receiver
 
 
 def test_what_is_published_is_called_delivered(
@@ -261,9 +249,9 @@ def test_what_was_in_a_topic_made_again_is_sent_again(
     sender.delivers("run.trc")
 
 
-# Killed between any two steps
-
 SENDER_STEPS = ["confirmations.read", "confirmations.saved"]
+
+
 RECEIVER_STEPS = ["receipts.acknowledged"]
 
 
@@ -299,66 +287,3 @@ def test_receiver_killed_between_two_steps(
     tid = bytes.fromhex(one_of(sender, "run.trc")["tid"])
     eventually(lambda: told(bootstrap, topic) == [(tid, "published")] * 2)
     assert receiver.states("download") == {("run.trc", "published"): 1}
-
-
-# What is done with delivered files
-
-
-def test_delivered_files_are_deleted(make_host: MakeHost, tmp_path: Path) -> None:
-    sender, receiver = pair(make_host, then="delete")
-    asked = tmp_path / "asked for.trc"
-    asked.write_bytes(b"asked for")
-    sender.put("d/run.trc", b"content", old=True)
-    sender.start()
-    sender.sent(1)
-    assert set(sender.sources()) == {b"d/run.trc"}, "not before it is delivered"
-    assert sender.ctl("send", asked).returncode == 0
-    receiver.start()
-    eventually(lambda: sender.sources() == {}, every=0.1)
-    sender.delivers("asked for.trc")
-    assert asked.read_bytes() == b"asked for"
-    assert receiver.published() == {
-        b"d/run.trc": digest(b"content"),
-        b"asked for.trc": digest(b"asked for"),
-    }
-    sender.put("d/run.trc", b"the next")
-    eventually(lambda: receiver.published()[b"d/run.trc"] == digest(b"the next"))
-    eventually(lambda: sender.sources() == {}, every=0.1)
-
-
-@pytest.mark.parametrize("step", ["then.aside", "then.done", "then.durable"])
-def test_killed_while_moving_files(make_host: MakeHost, tmp_path: Path, step: str) -> None:
-    done = tmp_path / "done"
-    sender, receiver = pair(make_host, then={"move": str(done)})
-    receiver.start()
-    for number in range(10):
-        sender.put(f"d/{number}", b"%d" % number, old=True)
-    sender.environment = {"KFD_CRASH_AT": step}
-    sender.start()
-    assert sender.wait() == -9
-    sender.environment = {}
-    sender.start()
-    eventually(lambda: sender.sources() == {}, every=0.1)
-    assert {path.name: path.read_bytes() for path in (done / "d").iterdir()} == {
-        f"{number}": b"%d" % number for number in range(10)
-    }
-    assert set(sender.states("upload").values()) == {1}, "what is moved is not sent again"
-    assert sorted(os.listdir(sender.up / ".kfd")) == []
-
-
-def test_a_file_that_changes_in_the_last_moment_is_sent_and_then_deleted(
-    make_host: MakeHost,
-) -> None:
-    """Killed with the file aside; then it is written on, by one who has it open."""
-    sender, receiver = pair(make_host, then="delete")
-    receiver.start()
-    sender.put("run.trc", b"content", old=True)
-    with (sender.up / "run.trc").open("ab") as open_still:
-        sender.environment = {"KFD_CRASH_AT": "then.aside"}
-        sender.start()
-        assert sender.wait() == -9
-        open_still.write(b", and more")
-    sender.environment = {}
-    sender.start()
-    eventually(lambda: receiver.published() == {b"run.trc": digest(b"content, and more")}, 60)
-    eventually(lambda: sender.sources() == {}, every=0.1)

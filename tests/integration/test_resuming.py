@@ -126,6 +126,6 @@ def test_file_waits_for_space_and_others_go_on(
         problems = [one["text"] for one in receiver.status()["problems"]]
         assert "1 file waits for space: 4 MiB, the smallest 4 MiB" in problems
         filler.unlink()
-        receiver.receives("large", deadline=10)
+        receiver.receives("large")
         eventually(lambda: receiver.status()["problems"] == [], every=0.2)
         assert receiver.terminate() == 0

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import MakeHost
-from tests.integration.host import POWERLESS, Host
+from tests.integration.host import Host
 from tests.integration.oracle import Witness, digest
 from tests.integration.records import complete, transfers_on
-from tests.support import eventually, unavailable
+from tests.support import eventually
 
 SLOW: dict[str, Any] = {  # so that a file of some MiB is under way for a while
     "upload": {"rate_limit": "4MiB"},
@@ -197,24 +197,6 @@ def test_name_that_receivers_would_refuse_is_refused_here(
     assert done.returncode == 1
     assert "can't be its name on the topic" in done.stderr
     assert "  fix: give --name" in done.stderr
-    assert host.transfers() == []
-
-
-def test_file_that_kfd_cannot_read_is_refused(make_host: MakeHost, elsewhere: Path) -> None:
-    """The caller may read it, the daemon (here root without its powers over files) may not."""
-    if os.geteuid() != 0:
-        unavailable("only root can hide a file from its own daemon")
-    os.chown(elsewhere, 65534, 65534)
-    elsewhere.chmod(0o600)
-    host = make_host()
-    host.prefix = POWERLESS
-    host.start()
-    done = host.ctl("send", elsewhere)
-    assert done.returncode == 1
-    assert done.stderr.splitlines() == [
-        f"kfdctl: {elsewhere}: kfd itself can't read it: Permission denied",
-        "  fix: give kfd's user read permission on it, or copy it into a route's directory",
-    ]
     assert host.transfers() == []
 
 

@@ -16,8 +16,6 @@ from kfd.errors import ConfigError, ExitCode, KfdError, PermissionProblemError
 from tests.parts import fill, in_child, mounted
 from tests.privileges import unprivileged
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-
 KEY = PartKey(bytes(range(16)), 3)
 
 

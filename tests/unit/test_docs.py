@@ -10,7 +10,7 @@ import pytest
 from tests.support import CHECKOUT
 
 DOCUMENTS = sorted([CHECKOUT / "README.md", *(CHECKOUT / "docs").glob("*.md")])
-NAMED = re.compile(r"`(\w+/test_\w+\.py)`: ((?:`\w+`(?: \([^)]*\))?(?:, )?)+)")
+NAMED = re.compile(r"`((?:\w+/)+test_\w+\.py)`: ((?:`\w+`(?: \([^)]*\))?(?:, )?)+)")
 
 
 def test_tests_that_hold_the_guarantees_exist() -> None:
@@ -23,6 +23,12 @@ def test_tests_that_hold_the_guarantees_exist() -> None:
         missing += [f"{file}: {name}" for name in re.findall(r"`(\w+)`", names)
                     if name not in defined]  # fmt: skip
     assert missing == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_modules_of_tests_that_are_named_exist(document: Path) -> None:
+    named = re.findall(r"`(?:tests/)?((?:\w+/)+test_\w+\.py)`", document.read_text())
+    assert [file for file in named if not (CHECKOUT / "tests" / file).exists()] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

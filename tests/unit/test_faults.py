@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -12,20 +13,20 @@ import pytest
 
 from tests.faults.arrivals import Arrivals
 from tests.faults.crashpoints import crash_points
-from tests.faults.frame import Fault, Record, Selection, catalogue
+from tests.faults.frame import Fault, Figures, Record, Selection, catalogue
 from tests.faults.judge import Judge
 from tests.integration.host import Host
 from tests.support import eventually
 
 KILLS = Fault(number=1, name="kills", rounds=100, short=3)
-SOAK = Fault(number=21, name="soak", rounds=1, short=0)
+SOAK = Fault(number=21, name="soak", rounds=10, short=0, minutes=True)
 
 
 @pytest.mark.parametrize(
     ("selection", "kills", "soak"),
     [
         (Selection(), 3, 0),
-        (Selection(whole=True), 100, 1),
+        (Selection(whole=True), 100, 10),
         (Selection(given_rounds=7), 7, 0),
         (Selection(whole=True, given_rounds=7), 7, 7),
         (Selection(whole=True, only=("kills",)), 100, 0),
@@ -47,22 +48,29 @@ def test_command_that_repeats_a_fault() -> None:
     assert again == "sh scripts/faults --only kills --rounds 100 --seed 5 --full"
 
 
+def measured(fault: Fault) -> Figures:
+    """What a test of it measured: nothing yet."""
+    return Figures(fault.number, fault.name)
+
+
 def test_table_of_what_was_seen(tmp_path: Path) -> None:
-    record = Record()
-    soak, kills = record.of(SOAK), record.of(KILLS)
+    soak, kills = measured(SOAK), measured(KILLS)
     soak.skip("no root")
-    kills.rounds = 100
-    kills.add("kills", 60)
+    kills.rounds = 50
     kills.add("kills", 60)
     for seconds in (1.0, 0.5, 2.25):
         kills.sample("seconds to go on", seconds)
     kills.note("as it should be")
-    assert record.of(KILLS) is kills
+    record = Record()
+    for one in (soak, kills, kills):
+        record.add(json.loads(json.dumps(one.as_json())))
     assert record.table().splitlines()[2:] == [
         "| 1 | kills | 100 | 120 kills; seconds to go on 1, at most 2.2; as it should be | yes |",
         "| 21 | soak | 0 | skipped: no root | - |",
     ]
     soak.held = False
+    record.add(soak.as_json())
+    record.add(measured(SOAK).as_json())
     assert record.table().endswith("| **no** |")
     record.save(tmp_path / "figures", {"seed": 1})
     assert '"seconds to go on": [' in (tmp_path / "figures").read_text()
@@ -72,7 +80,7 @@ def test_catalogue_names_each_fault_with_its_tests() -> None:
     lines = catalogue([(SOAK, "test_soak"), (KILLS, "test_a"), (KILLS, "test_a")]).splitlines()
     assert [line.split() for line in lines[1:]] == [
         ["1", "kills", "100", "3", "test_a"],
-        ["21", "soak", "1", "0", "test_soak"],
+        ["21", "soak", "10", "0", "test_soak"],
     ]
 
 
@@ -193,12 +201,17 @@ def test_records_that_were_not_counted_or_should_not_be_are_seen(host: Host, jud
 
 
 def test_one_arrival_is_counted_once_whatever_tells_of_it(tmp_path: Path) -> None:
-    with Arrivals(tmp_path) as arrivals:
+    """The scan of a new directory and the event of a name in it may both tell of a file."""
+    watched, aside = tmp_path / "watched", tmp_path / "aside"
+    watched.mkdir()
+    with Arrivals(watched) as arrivals:
         for number in range(50):
-            directory = tmp_path / f"{number}" / "deep"
+            directory = watched / f"{number}" / "deep"
             directory.mkdir(parents=True)
-            (tmp_path / "aside").write_bytes(b"content")
-            (tmp_path / "aside").rename(directory / "file")
-        eventually(lambda: len(arrivals.by_path()) == 51)
-    paths = [one.path for one in arrivals.seen if one.path != b"aside"]
-    assert len(paths) == len(set(paths)) == 50
+            aside.write_bytes(b"content")
+            aside.rename(directory / "file")
+        arrivals.catch_up()
+    assert sorted(one.path for one in arrivals.seen) == sorted(
+        b"%d/deep/file" % number for number in range(50)
+    )
+    assert arrivals.wrong == []

@@ -19,9 +19,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from kfd.daemon import partialmark
 from kfd.daemon.destination import PartKey
-from kfd.daemon.ledger import incoming, queries
+from kfd.daemon.ledger import dropped, queries
 from kfd.daemon.partials import sweep
-from kfd.daemon.receiver import Record
+from kfd.daemon.record import Record
 from kfd.daemon.settlement import settle
 from kfd.offsets import decode
 from tests.parts import ROUTE, TOPIC, TOPIC_ID, Receiving, Sent, receiving, running_ledger, visible
@@ -205,7 +205,7 @@ class Lives(RuleBasedStateMachine):
             published = [one for one in queries.tallies(reader) if one.state == "published"]
             files = len(visible(host.home / "data"))
             assert sum(one.count for one in published) == files
-            assert set(incoming.bad_counts(reader, ROUTE)) <= {"duplicate", "orphan"}
+            assert set(dropped.bad_counts(reader, ROUTE)) <= {"duplicate", "orphan"}
 
 
 TestLives = Lives.TestCase

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kfd.daemon.ledger import Ledger, incoming, queries
+from kfd.daemon.ledger import Ledger, dropped, queries
 from kfd.daemon.partials import DiskError
-from kfd.daemon.receiver import Record
+from kfd.daemon.record import Record
 from kfd.wire import FLAG_ABORT, HEADER_NAME, Header, encode_header
 from tests.parts import (
     GENERATION,
@@ -29,20 +29,8 @@ from tests.parts import (
 from tests.privileges import unprivileged
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with running_ledger(tmp_path / "state") as ledger:
-        yield ledger
-
-
-@pytest.fixture
-def parts(ledger: Ledger, tmp_path: Path) -> Iterator[Receiving]:
-    with receiving(ledger, tmp_path / "data") as parts:
-        yield parts
-
-
 def bad(parts: Receiving) -> dict[str, int]:
-    return incoming.bad_counts(parts.ledger.reader(), ROUTE)
+    return dropped.bad_counts(parts.ledger.reader(), ROUTE)
 
 
 def states(parts: Receiving) -> dict[bytes, str]:

@@ -1,0 +1,67 @@
+"""``kfdctl completion``: what the shells make of its scripts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import unavailable
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """One in which ``kfdctl`` is that of this checkout, and no daemon runs."""
+    program = tmp_path / "bin" / "kfdctl"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m kfd.ctl "$@"\n')
+    program.chmod(0o755)
+    path = f"{program.parent}:{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "KFD_SOCKET": "/nowhere", "HOME": str(tmp_path)}
+
+
+def _in(shell: str, environment: dict[str, str], text: str) -> str:
+    if shutil.which(shell) is None:
+        unavailable(f"{shell} is not installed")
+    done = subprocess.run(
+        [shell, "-c", text], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [("st", "status"), ("comp", "completion"), ("send --recu", "--recursive")],
+)
+def test_bash_completes(environment: dict[str, str], words: str, completed: str) -> None:
+    number = len(words.split())
+    shown = _in(
+        "bash",
+        environment,
+        f"source <(kfdctl completion bash); COMP_WORDS=(kfdctl {words}); COMP_CWORD={number};"
+        ' _kfdctl_completion kfdctl; printf "%s\\n" "${COMPREPLY[@]}"',
+    )
+    assert completed in shown.split()
+
+
+def test_fish_completes(environment: dict[str, str]) -> None:
+    text = "kfdctl completion fish | source; complete -C 'kfdctl stat'"
+    assert "status" in _in("fish", environment, text).split()
+
+
+def test_zsh_reads_its_script(environment: dict[str, str]) -> None:
+    _in("zsh", environment, "kfdctl completion zsh >script && zsh -n script")
+
+
+def test_without_a_daemon_routes_are_just_not_completed(environment: dict[str, str]) -> None:
+    asked = environment | {
+        "_KFDCTL_COMPLETE": "bash_complete",
+        "COMP_WORDS": "kfdctl send --route ",
+        "COMP_CWORD": "3",
+    }
+    assert _in("sh", asked, "kfdctl").strip() == ""

@@ -1,0 +1,112 @@
+"""What people see: terminals of 80 and of 40 columns, pipes, without colour, hostile names."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from kfd.control import State
+from kfd.ctl.render import columns_of, cut, plain, table, wrapped
+from tests.control import NOON, TID, MemoryOperations, busy_status, event, transfer
+from tests.unit.ctl.kfdctl import Terminal, run
+
+HOSTILE = "a\x1b[31m\nb\u202ec\u200bd\x9b2J"
+
+
+@pytest.fixture
+def busy(operations: MemoryOperations) -> MemoryOperations:
+    operations.now = busy_status()
+    operations.known[TID] = transfer(
+        TID, path="measurements/2024/" + "run42-" * 20, state=State.FAILED, queued_at=NOON,
+        reason="no such topic",
+    )  # fmt: skip
+    operations.happens(event(TID, path="measurements/2024/" + "run42-" * 20))
+    return operations
+
+
+VERBS = [["status"], ["list"], ["events"], ["show", TID]]
+
+
+def lines(screen: str) -> list[str]:
+    """What stands on the screen, without its colours."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", screen).replace("\r", "").splitlines()
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb[0])
+def test_it_fits_the_terminal(
+    verb: list[str], columns: int, served: Path, busy: MemoryOperations
+) -> None:
+    terminal = Terminal(*verb, "--socket", served, columns=columns)
+    assert terminal.end() == 0
+    shown = lines(terminal.screen)
+    long = [line for line in shown if columns_of(line) > columns]
+    # words that can't be broken, and commands to be copied
+    assert all(" " not in line.strip() or "fix:" in line for line in long), long
+
+
+def test_nothing_is_left_out_where_there_is_little_room(
+    served: Path, busy: MemoryOperations
+) -> None:
+    terminal = Terminal("status", "--socket", served, columns=40)
+    assert terminal.end() == 0
+    text = " ".join(" ".join(lines(terminal.screen)).split())
+    assert "scope3 queued 2, sending 1, in-kafka 4, delivered 1,204, failed 0" in text
+    assert "archive receiving 1, published 1,514, records 88,120, bad 3 (foreign), lag 0" in text
+    assert "threads 5+5; queue 812/3000 records; quarantine 0; disk 81 GiB free" in text
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb[0])
+def test_a_pipe_gets_all_and_no_colours(
+    verb: list[str], served: Path, busy: MemoryOperations
+) -> None:
+    code, out, _ = run(*verb, "--socket", served)
+    assert code == 0
+    assert "\x1b" not in out
+    assert "…" not in out
+
+
+def test_colours_are_for_terminals_that_want_them(served: Path, busy: MemoryOperations) -> None:
+    coloured = Terminal("status", "--socket", served)
+    coloured.end()
+    assert "\x1b[31m" in coloured.screen
+    for more in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
+        without = Terminal("status", "--socket", served, **more)
+        without.end()
+        assert "\x1b" not in without.screen
+
+
+@pytest.mark.parametrize("verb", [*VERBS, ["wait", TID], ["cancel", TID], ["retry", TID]],
+                         ids=lambda verb: verb[0])  # fmt: skip
+def test_hostile_text_is_escaped(
+    verb: list[str], served: Path, operations: MemoryOperations
+) -> None:
+    """The daemon escapes names; what else it tells may come from others."""
+    operations.known[TID] = transfer(TID, state=State.FAILED, path=HOSTILE, reason=HOSTILE, fix="f")
+    operations.happens(event(TID, path=HOSTILE, reason=HOSTILE))
+    _, out, err = run(*verb, "--socket", served)
+    assert re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b\u202e]", out + err) is None
+
+
+def test_text() -> None:
+    assert plain("a b") == "a b"
+    assert plain(HOSTILE) == r"a\x1b[31m\x0ab\xe2\x80\xaec\xe2\x80\x8bd\xc2\x9b2J"
+    assert columns_of("漢字") == 4
+    assert columns_of("e\u0301") == 1
+    assert cut("漢字漢字", 5) == "漢字…"
+    assert wrapped("one two three", 8) == ["one two", "  three"]
+    assert wrapped("one two three", None) == ["one two three"]
+
+
+def test_tables() -> None:
+    rows = [["scope3", "2", "run42.trc"], ["漢", "1,204", "a"]]
+    assert table("ROUTE >QUEUED LAST", rows) == [
+        "ROUTE  QUEUED LAST",
+        "scope3      2 run42.trc",
+        "漢      1,204 a",
+    ]
+    assert table("ROUTE >QUEUED LAST", rows, 20) == [
+        "scope3", "  queued 2", "  last run42.trc", "漢", "  queued 1,204", "  last a",
+    ]  # fmt: skip

@@ -1,0 +1,113 @@
+"""How long and how large a request may be, and how many may connect."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from kfd.daemon import channel, server
+from kfd.varlink import MAX_REQUEST
+from tests.control import MemoryOperations, serving
+from tests.privileges import unprivileged
+from tests.rawclient import Raw
+from tests.support import eventually
+from tests.unit.server.users import let_all_in, needs_root
+
+
+def test_half_a_request_is_given_up(served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel, "FRAME_TIMEOUT", 0.2)
+    with Raw(served) as client:
+        client.socket.sendall(b'{"method":"io.kfd')
+        assert "not finished" in client.read()["parameters"]["text"]
+        assert client.closed()
+
+
+def test_a_request_that_trickles_is_given_up(served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit is for the whole frame, not for each piece of it."""
+    monkeypatch.setattr(channel, "FRAME_TIMEOUT", 0.3)
+    with Raw(served) as client:
+        client.socket.settimeout(0.05)
+
+        def trickle() -> bool:
+            try:
+                client.socket.sendall(b" ")
+                return bool(client.socket.recv(1))
+            except TimeoutError:
+                return False
+            except (BrokenPipeError, ConnectionResetError):
+                return True
+
+        eventually(trickle, deadline=10)
+
+
+def test_a_silent_client_may_stay(served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel, "FRAME_TIMEOUT", 0.05)
+    with Raw(served) as client:
+        client.call("GetStatus")
+        with Raw(served) as other:  # ended by the limit that must not end the first
+            other.socket.sendall(b"{")
+            other.read()
+        assert "status" in client.call("GetStatus")["parameters"]
+
+
+def test_an_oversized_request_is_refused(raw: Raw) -> None:
+    raw.socket.sendall(b" " * (MAX_REQUEST + 1))
+    assert "longer" in raw.read()["parameters"]["text"]
+    assert raw.closed()
+
+
+def test_the_largest_request_is_taken(raw: Raw) -> None:
+    frame = b'{"method":"io.kfd.Control.GetStatus"}'
+    raw.socket.sendall(frame.ljust(MAX_REQUEST - 1) + b"\0")
+    assert "status" in raw.read()["parameters"]
+
+
+@pytest.mark.parametrize("frame", [b"[" * 60_000, b"\xff", b"{}", b"", b'{"method":5}'])
+def test_what_is_no_request_ends_the_connection(served: Path, frame: bytes) -> None:
+    with Raw(served) as client:
+        client.socket.sendall(frame + b"\0")
+        assert client.read()["error"] == "io.kfd.Control.Refused"
+        assert client.closed()
+    with Raw(served) as another:
+        assert "status" in another.call("GetStatus")["parameters"]
+
+
+def test_requests_may_follow_one_another_at_once(raw: Raw) -> None:
+    frame = b'{"method":"io.kfd.Control.GetStatus"}\0'
+    raw.socket.sendall(frame * 50)
+    assert all("status" in raw.read()["parameters"] for _ in range(50))
+
+
+def test_one_user_has_at_most_16_connections(served: Path) -> None:
+    with ExitStack() as stack:
+        clients = [stack.enter_context(Raw(served)) for _ in range(16)]
+        for client in clients:
+            client.call("GetStatus")
+        refused = stack.enter_context(Raw(served))
+        assert "too many" in refused.read()["parameters"]["text"]
+        assert refused.closed()
+        clients[0].socket.close()
+        eventually(lambda: _admitted(served))
+
+
+def _admitted(path: Path) -> bool:
+    with Raw(path) as client:
+        try:
+            return "error" not in client.call("GetStatus")
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+
+
+def test_one_connection_is_kept_for_root(
+    socket_path: Path, operations: MemoryOperations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs_root()
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
+    with serving(socket_path, operations), ExitStack() as stack:
+        let_all_in(socket_path)
+        with unprivileged():
+            others = [stack.enter_context(Raw(socket_path)) for _ in range(3)]
+        assert "too many" in others[2].read()["parameters"]["text"]
+        assert "status" in stack.enter_context(Raw(socket_path)).call("GetStatus")["parameters"]

@@ -1,0 +1,263 @@
+"""Reloads that fail in the middle, with the real parts of a daemon; no broker answers them."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kfd.config import load
+from kfd.daemon import downloads as downloads_module
+from kfd.daemon.confirmations import Confirmations
+from kfd.daemon.consumer import ConsumerThread
+from kfd.daemon.context import Context
+from kfd.daemon.disposing import Disposing
+from kfd.daemon.downloads import Downloads
+from kfd.daemon.health import Health
+from kfd.daemon.housekeeping import Housekeeper
+from kfd.daemon.ledger import Ledger
+from kfd.daemon.metrics.endpoint import Endpoint
+from kfd.daemon.notify import Notifier
+from kfd.daemon.partials import DiskError
+from kfd.daemon.pauses import Pauses
+from kfd.daemon.rates import Rates
+from kfd.daemon.reload import UNCHANGED, Parts, Reloader
+from kfd.daemon.spool import Spool
+from kfd.daemon.topics import TopicWatch
+from kfd.daemon.uploads import Uploads
+from kfd.errors import KfdError
+from kfd.kafka import ClusterView
+from tests.support import eventually
+
+Change = Callable[[dict[str, Any]], object]
+
+
+class Running:
+    """A daemon's parts after their start, and its file."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.file = home / "kfd.yaml"
+        self.deaths: list[BaseException] = []
+        (home / "up").mkdir()
+        self.write(
+            uploads={"out": {"directory": str(home / "up"), "topic": "t"}},
+            downloads={"in": self.download("in"), "other": self.download("other")},
+        )
+        config = load(self.file)
+        properties = config.kafka_properties()
+        self.health = Health()
+        self.ledger = Ledger(home / "ledger.db", self.health, origin=None, default="here")
+        self.ledger.start(self.died)
+        cluster = ClusterView(properties)
+        topics = TopicWatch(cluster, self.health, create=False)
+        context = Context(
+            *(properties, self.ledger, cluster, topics, self.health, Rates(), Pauses(self.ledger))
+        )
+        self.uploads = Uploads(config, context, 1.0)
+        self.downloads = Downloads(context)
+        parts = Parts(
+            context,
+            self.uploads,
+            self.downloads,
+            Disposing(context, self.uploads.identity_of),
+            Confirmations(context, config.uploads, self.uploads.requeued),
+            Housekeeper(context, self.uploads, self.downloads, config.history),
+            Spool(self.ledger, home / "spool", config.spool_max, config.history),
+            Endpoint(config.metrics, lambda: "", self.health),
+        )
+        coming = (self.uploads.prepare(config), self.downloads.prepare(config))
+        self.downloads.take(coming[1], self.died)
+        self.uploads.start(self.died)
+        self.uploads.take(coming[0], self.died)
+        self.notifier = Notifier()
+        self.reloader = Reloader(parts, config, self.file, self.notifier, self.died)
+        self.reloader.start(self.died)
+
+    def died(self, _: object, error: BaseException) -> None:
+        self.deaths.append(error)
+
+    def download(self, name: str) -> dict[str, str]:
+        return {"directory": str(self.home / name), "topic": "t"}
+
+    def write(self, **values: Any) -> None:
+        kafka = {"bootstrap.servers": "127.0.0.1:1"}
+        pools = {"consumer_threads": 2, "producer_threads": 1}
+        self.file.write_text(yaml.safe_dump({"kafka": kafka, "pools": pools, **values}))
+
+    def change(self, change: Change) -> None:
+        values = yaml.safe_load(self.file.read_text())
+        change(values)
+        self.file.write_text(yaml.safe_dump(values))
+
+    def refusal(self) -> KfdError:
+        """What a reload is refused with."""
+        with pytest.raises(KfdError) as caught:
+            self.reloader.ask().result(60)
+        return caught.value
+
+    def stop(self) -> None:
+        for stage in (self.reloader, self.uploads, self.downloads, self.ledger):
+            if isinstance(stage, Uploads | Downloads):
+                stage.stop(time.monotonic() + 30)
+            else:
+                stage.stop()
+                assert stage.join(30)
+        assert self.deaths == []
+
+
+@pytest.fixture
+def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        made = Running(tmp_path)
+        yield made
+        made.stop()
+        made.notifier._systemd.socket.close()
+
+
+def private_mode(values: dict[str, Any]) -> None:
+    values["downloads"]["in"]["file_mode"] = "0600"
+
+
+def test_a_directory_that_cannot_be_settled(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything is as it was before, with threads that work."""
+    failures = [DiskError(OSError(errno.EIO, "Input/output error"), running.home)]
+    settle = downloads_module.settle
+
+    def fail_once(*arguments: Any) -> None:
+        if failures:
+            raise failures.pop()
+        settle(*arguments)
+
+    monkeypatch.setattr(downloads_module, "settle", fail_once)
+    other = running.downloads.routes["other"]
+    watcher = running.uploads.watchers["out"]
+    running.change(private_mode)
+    refused = running.refusal()
+    assert "Input/output error" in refused.what
+    assert refused.fix.endswith(UNCHANGED)
+    route = running.downloads.routes["in"]
+    assert route.config.file_mode == 0o640
+    assert all(consumer.alive for consumer in route.consumers)
+    assert running.downloads.routes["other"] is other
+    assert running.uploads.watchers["out"] is watcher
+    assert watcher.alive
+    done = running.reloader.ask().result(60)
+    assert done.changed == ("downloads.in",)
+    assert running.downloads.routes["in"].config.file_mode == 0o600
+    assert running.health.problems() == []
+
+
+def test_consumers_that_hang(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else may write where they do: the route waits for them, the others go on."""
+    monkeypatch.setattr(downloads_module, "RETIRE_SECONDS", 0.2)
+    hangs, over = running.downloads.routes["in"].consumers[0], threading.Event()
+    join = ConsumerThread.join
+
+    def late(self: ConsumerThread, timeout: float) -> bool:
+        return join(self, timeout) and (self is not hangs or over.is_set())
+
+    monkeypatch.setattr(ConsumerThread, "join", late)
+    monkeypatch.setattr(
+        ConsumerThread, "alive", property(lambda self: self is hangs and not over.is_set())
+    )
+
+    def both(values: dict[str, Any]) -> None:
+        private_mode(values)
+        values["downloads"]["other"]["file_mode"] = "0600"
+
+    running.change(both)
+    refused = running.refusal()
+    assert "consumer-in-1: no end after" in refused.what
+    (problem,) = [one for one in running.health.problems() if one.degrades]
+    assert problem.scope == "configuration"
+    assert "restart kfd" in problem.fix
+    other = running.downloads.routes["other"]
+    assert other.config.file_mode == 0o640
+    assert not other.stopped
+    assert running.downloads.routes["in"].consumers[0] is hangs
+    over.set()
+    done = running.reloader.ask().result(60)
+    assert done.changed == ("downloads.in", "downloads.other")
+    assert running.downloads.routes["in"].consumers[0] is not hangs
+    assert running.health.problems() == []
+
+
+def test_all_that_is_wrong_with_the_directories_is_told_at_once(running: Running) -> None:
+    (running.home / "file").write_bytes(b"")
+
+    def spoil(values: dict[str, Any]) -> None:
+        values["downloads"]["a"] = {**running.download("file"), "group": "a"}
+        values["downloads"]["b"] = {**running.download("b"), "owner_group": "no-such-group"}
+
+    running.change(spoil)
+    refused = running.refusal()
+    texts = [str(fault) for fault in refused.faults]  # type: ignore[attr-defined]
+    assert any("file" in text for text in texts)
+    assert any("no group no-such-group" in text for text in texts)
+    assert not (running.home / "b").exists()
+
+
+def test_another_origin_is_refused_as_at_the_start(running: Running) -> None:
+    running.change(lambda values: values.update(origin="elsewhere"))
+    assert "this ledger sends as 'here'" in running.refusal().what
+
+
+def test_whoever_asks_meanwhile_gets_the_same_answer(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy, go_on = threading.Event(), threading.Event()
+    prepare = running.downloads.prepare
+
+    def slow(config: Any) -> Any:
+        busy.set()
+        go_on.wait(30)
+        return prepare(config)
+
+    monkeypatch.setattr(running.downloads, "prepare", slow)
+    first = running.reloader.ask()
+    assert busy.wait(30)
+    second, third = running.reloader.ask(), running.reloader.ask()
+    assert second is third
+    assert second is not first
+    go_on.set()
+    assert first.result(30).nothing
+    assert second.result(30).nothing
+
+
+def test_nobody_waits_for_a_reloader_that_has_ended(running: Running) -> None:
+    running.reloader.stop()
+    assert running.reloader.join(30)
+    with pytest.raises(KfdError, match="stopping"):
+        running.reloader.ask().result(5)
+
+
+def test_a_daemon_without_a_file_says_so(running: Running) -> None:
+    running.reloader.path = None
+    assert "without a configuration file" in running.refusal().what
+
+
+def test_none_is_done_while_it_drains(running: Running) -> None:
+    from kfd.control import DaemonState  # noqa: PLC0415 - of this test only
+
+    running.reloader._parts.context.life.reach(DaemonState.DRAINING)
+    assert "finishing its work" in running.refusal().what
+
+
+def test_problems_of_routes_that_go_go_with_them(running: Running) -> None:
+    (running.home / "up").rename(running.home / "away")
+    eventually(lambda: [one.scope for one in running.health.problems()] == ["out"], 30)
+    running.change(lambda values: values["uploads"].clear())
+    assert running.reloader.ask().result(60).removed == ("uploads.out",)
+    assert running.health.problems() == []
