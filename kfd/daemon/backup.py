@@ -66,7 +66,7 @@ class Backups:
     def _hand_over(self, descriptor: int, gone: Callable[[], bool]) -> int:
         def allowed(_: int) -> int:
             if gone():
-                raise KfdError("nobody waits for the backup any more")
+                raise KfdError("nobody waits for the backup any more", fix="ask for it again")
             return copying.STEP
 
         source = os.open(self._copy, os.O_RDONLY | os.O_CLOEXEC)
