@@ -140,7 +140,9 @@ def test_the_end_of_what_is_published_repeats_the_receipt(
         )
     producer.flush(30)
     assert complete([sent])
-    eventually(lambda: told(bootstrap, topic) == [(tid, "published")] * 2)
+    # twice; once more where its record, not yet committed, is read again
+    eventually(lambda: len(told(bootstrap, topic)) >= 2)
+    assert set(told(bootstrap, topic)) == {(tid, "published")}
     assert receiver.states("download") == {("run.trc", "published"): 1}
     assert sender.states("upload") == {("run.trc", "delivered"): 1}
 
@@ -285,5 +287,7 @@ def test_receiver_killed_between_two_steps(
     receiver.start()
     sender.delivers("run.trc")
     tid = bytes.fromhex(one_of(sender, "run.trc")["tid"])
-    eventually(lambda: told(bootstrap, topic) == [(tid, "published")] * 2)
+    # twice; once more where its record, not yet committed, is read again
+    eventually(lambda: len(told(bootstrap, topic)) >= 2)
+    assert set(told(bootstrap, topic)) == {(tid, "published")}
     assert receiver.states("download") == {("run.trc", "published"): 1}
