@@ -254,5 +254,6 @@ def summary(done: Changes) -> list[str]:
 def _unchanged(error: KfdError) -> KfdError:
     """The same, whose last fix says that nothing has happened."""
     last = faults_of(error)[-1]
-    last.fix = f"{last.fix.removesuffix('.')}. {UNCHANGED}" if last.fix else UNCHANGED
+    sentence = last.fix if last.fix.endswith((".", "?")) else f"{last.fix}."
+    last.fix = f"{sentence} {UNCHANGED}" if last.fix else UNCHANGED
     return error

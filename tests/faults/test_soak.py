@@ -146,9 +146,15 @@ def sizes_over(
     return sizes
 
 
-def fill_the_queue(sender: Host, broker: Broker, rng: random.Random) -> None:
-    """Memory that was needed once is kept for the next time, and each time that the broker is away
-    needs some of it; so the most that there can be comes before all measuring."""
+def use_the_most(sender: Host, receiver: Host, broker: Broker, rng: random.Random) -> None:
+    """Memory that was needed once is kept for the next time, and each time that the broker or a
+    receiver is away needs some of it; so the most that there can be comes before all measuring: a
+    full queue, and a backlog on all partitions."""
+    assert receiver.ctl("pause").returncode == 0
+    for number in range(400):
+        sender.put(f"warm-up {number}", rng.randbytes(rng.randrange(400_000)))
+    eventually(lambda: sender.outgoing()["in_kafka"] >= 400)
+    assert receiver.ctl("resume").returncode == 0
     broker.stop()
     sender.put("warm-up", rng.randbytes(96 * MIB))
     eventually(lambda: sender.status()["queue_bytes"] > 0.8 * sender.status()["queue_bytes_max"])
@@ -168,7 +174,7 @@ def test_hours_of_faults_leave_memory_and_descriptors_as_they_were(
         one.start()
     mischief = Mischief(sender, receiver, third, broker, topic, rng, figures)
     with Judge([sender], [receiver, third]) as judge:
-        fill_the_queue(sender, broker, rng)
+        use_the_most(sender, receiver, broker, rng)
         with Writing(sender, rng, pause=0.1, names=200):
             sizes = sizes_over(60.0 * minutes, [sender, receiver], rng, mischief.happens)
         once = 2 * mischief.foreign  # by each receiver; by the killed one some again

@@ -88,11 +88,14 @@ def service(stopped: Service, bootstrap: str, topic: str) -> Service:
 
 
 def put(service: Service, name: str, content: bytes, owner: str = "kfd") -> None:
-    """A file on the machine that only its owner may read."""
-    path = service.machine.path(name)
+    """A file on the machine that only its owner may read; it has its name once it is so."""
+    directory, _, base = name.rpartition("/")
+    hidden = f"{directory}/.{base}"  # not sent
+    path = service.machine.path(hidden)
     path.write_bytes(content)
     path.chmod(0o600)
-    service.machine.run("chown", f"{owner}:", name)
+    service.machine.run("chown", f"{owner}:", hidden)
+    service.machine.run("mv", hidden, name)
 
 
 def test_what_is_installed(machine: Container) -> None:
