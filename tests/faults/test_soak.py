@@ -153,7 +153,7 @@ def use_the_most(sender: Host, receiver: Host, broker: Broker, rng: random.Rando
     assert receiver.ctl("pause").returncode == 0
     for number in range(400):
         sender.put(f"warm-up {number}", rng.randbytes(rng.randrange(400_000)))
-    eventually(lambda: sender.outgoing()["in_kafka"] >= 400)
+    eventually(lambda: sender.arrived() >= 400)
     assert receiver.ctl("resume").returncode == 0
     broker.stop()
     sender.put("warm-up", rng.randbytes(96 * MIB))
