@@ -11,6 +11,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from kfd.users import name_of
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -24,7 +26,7 @@ class Account:
     def own(cls) -> Account:
         """That of this process."""
         gids = frozenset((os.getegid(), *os.getgroups()))
-        return cls(_name_of(os.geteuid()), os.geteuid(), gids)
+        return cls(name_of(os.geteuid()), os.geteuid(), gids)
 
     @classmethod
     def named(cls, name: str) -> Account | None:
@@ -52,10 +54,3 @@ class Account:
             if not self.may(parent.stat(), os.X_OK):
                 return parent
         return None
-
-
-def _name_of(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import grp
 import os
-import pwd
 import socket
 import struct
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 from kfd.control import INTERFACE
 from kfd.errors import KfdError, NotRunningError, TimedOutError
 from kfd.marshal import MismatchError, from_json, to_json
 from kfd.refusals import from_varlink, not_permitted
+from kfd.users import name_of
 from kfd.varlink import (
     MAX_REPLY,
     SERVICE,
@@ -88,7 +87,7 @@ def _timeval(seconds: float) -> bytes:
 
 def _connect_problem(path: Path, error: OSError) -> KfdError:
     if isinstance(error, PermissionError):
-        return not_permitted(_user(), str(path), _group_of(path))
+        return not_permitted(name_of(os.geteuid()), str(path), _group_of(path))
     if isinstance(error, TimeoutError | BlockingIOError):
         return TimedOutError(f"kfd at {path} does not answer", fix=_LOG)
     if isinstance(error, FileNotFoundError | NotADirectoryError):
@@ -102,13 +101,6 @@ def not_running(reason: str) -> NotRunningError:
     return NotRunningError(
         f"kfd is not running ({reason})", fix="systemctl start kfd; journalctl -u kfd"
     )
-
-
-def _user() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
 
 
 def _group_of(path: Path) -> str | None:
@@ -134,12 +126,7 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._socket.close()
 
     @property

@@ -10,7 +10,6 @@ import sys
 import termios
 import tty
 from collections.abc import Sequence
-from types import TracebackType
 
 from kfd.ctl.render import cut
 
@@ -35,12 +34,7 @@ class Screen:
         _write(_ENTER)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         _write(_LEAVE)
         signal.set_wakeup_fd(self._old_wakeup)
         signal.signal(signal.SIGWINCH, self._old_handler)

@@ -16,7 +16,6 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from types import TracebackType
 
 from kfd.control import MAX_DESCRIPTORS
 from kfd.varlink import MAX_REQUEST, FrameReader, ProtocolError
@@ -40,12 +39,7 @@ class Request:
     def __enter__(self) -> Request:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         close_all(self.descriptors)
 
 

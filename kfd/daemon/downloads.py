@@ -8,7 +8,7 @@ what comes.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from kfd.config import Config, Download
@@ -30,6 +30,7 @@ from kfd.daemon.stage import DeathHandler
 from kfd.daemon.terms import Terms
 from kfd.daemon.throttle import Throttle
 from kfd.errors import KfdError, all_of
+from kfd.transfer import OpenTransfer
 
 RETIRE_SECONDS = 20.0  # for consumers that go: publish what is complete, commit, leave
 
@@ -91,6 +92,13 @@ class Downloads:
     def consumers(self) -> list[ConsumerThread]:
         """All threads of all routes."""
         return [consumer for route in self.routes.values() for consumer in route.consumers]
+
+    def receiving(self) -> Iterator[tuple[str, OpenTransfer]]:
+        """What is being put together, with its route. Any thread."""
+        for name, route in self.routes.items():
+            for consumer in route.consumers:
+                for transfer in consumer.receiving:
+                    yield name, transfer
 
     # Routes come, change and go
 

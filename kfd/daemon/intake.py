@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from types import TracebackType
 
 from kfd.daemon.copying import copy
 from kfd.daemon.crashpoint import reach
@@ -37,12 +36,7 @@ class Intake:
     def __enter__(self) -> Intake:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for path in list(self._made):
             self._discard(path)
 

@@ -10,6 +10,8 @@ import struct
 from dataclasses import dataclass
 from enum import Enum
 
+from kfd.users import name_of
+
 _SO_PEERGROUPS = 59  # the socket module has no name for it
 _UCRED = struct.Struct("3i")
 _MAX_OPTION = 1024  # what socket.getsockopt reads at most: 256 groups
@@ -32,10 +34,7 @@ class Peer:
     @property
     def user(self) -> str:
         """The user's name, or the number where there is none."""
-        try:
-            return pwd.getpwuid(self.uid).pw_name
-        except KeyError:
-            return str(self.uid)
+        return name_of(self.uid)
 
     def access(self, control_gid: int | None) -> Access:
         if self.uid in {0, os.geteuid()}:

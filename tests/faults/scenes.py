@@ -14,14 +14,13 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-import pytest
-
 from kfd.daemon.crashpoint import VARIABLE
 from tests.broker import new_topic
 from tests.faults.evidence import source_of
 from tests.faults.judge import Allowed, Judge
 from tests.integration.conftest import ONE_READER
 from tests.integration.host import Host
+from tests.support import unavailable
 
 ELSEWHERE = "ANOTHER FILE SYSTEM"
 """In the settings of an upload: a directory that is not on that of the test."""
@@ -144,7 +143,7 @@ def _somewhere(upload: Mapping[str, Any], parts: ExitStack, own: Path) -> dict[s
         return dict(upload)
     memory = Path("/dev/shm")
     if not memory.is_dir() or memory.stat().st_dev == own.stat().st_dev:
-        pytest.skip("there is no second file system at /dev/shm")
+        unavailable("there is no second file system at /dev/shm")
     directory = mkdtemp(dir=memory, prefix="kfd-test-")
     parts.callback(shutil.rmtree, directory)
     return {**upload, "then": {"move": directory}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from kfd.control import Direction, State
 from kfd.control.events import Event
@@ -41,12 +41,7 @@ class EventAnswers:
 
     def _receiving(self) -> dict[tuple[str, bytes], tuple[str, OpenTransfer]]:
         """What is being put together, which no ledger knows: (route, tid) → route, transfer."""
-        return {(route, one.tid): (route, one) for route, one in self._open()}
-
-    def _open(self) -> Iterator[tuple[str, OpenTransfer]]:
-        for route, download in self._downloads.routes.items():
-            for consumer in download.consumers:
-                yield from ((route, one) for one in consumer.receiving)
+        return {(route, one.tid): (route, one) for route, one in self._downloads.receiving()}
 
 
 def _shown(one: events.Event) -> Event:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 from kfd.daemon.answers.status import StatusReport
 from kfd.daemon.ledger import Ledger, queries
 from kfd.daemon.metrics.measured import Measured
@@ -23,7 +21,7 @@ class Measurements:
 
     def text(self) -> str:
         """All metrics in Prometheus' text format 0.0.4."""
-        # Loaded by the first who asks: Prometheus' library costs memory, and time at the start.
-        exposition = import_module("kfd.daemon.metrics.exposition")
-        text: str = exposition.text(self.take())
-        return text
+        # by the first who asks: Prometheus' library takes memory, and time at the start
+        from kfd.daemon.metrics import exposition  # noqa: PLC0415 - as above
+
+        return exposition.text(self.take())

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from kfd.control import Direction, State, Transfer
 from kfd.control.transfers import Details, Refusal
-from kfd.daemon.answers import people
 from kfd.daemon.downloads import Downloads
 from kfd.daemon.ledger import Ledger, details, outgoing, queries, retrying
 from kfd.daemon.ledger.outgoing import Outgoing
@@ -15,6 +14,7 @@ from kfd.daemon.uploads import Uploads
 from kfd.errors import KfdError, NoSuchTransferError, NotPermittedError
 from kfd.paths import escape, to_json
 from kfd.transfer import OpenTransfer
+from kfd.users import name_of
 
 BATCH = 256  # transfers that are retried in one transaction
 
@@ -53,7 +53,7 @@ class TransferAnswers:
     def cancel(self, tid: str, asker: Asker) -> Transfer:
         transfer, row = self._own(tid, asker, "cancel")
         if transfer.state in (State.QUEUED, State.SENDING):
-            self._uploads.cancel(row.id, f"cancelled by {people.name_of(asker.uid)}")
+            self._uploads.cancel(row.id, f"cancelled by {name_of(asker.uid)}")
             transfer = self._find(transfer.tid)
         if transfer.state is State.SENDING:
             raise KfdError(
@@ -108,20 +108,16 @@ class TransferAnswers:
             return _open_transfer(*self._open(tid))
 
     def _open(self, tid: str) -> tuple[str, OpenTransfer]:
-        for name, download in self._downloads.routes.items():
-            for consumer in download.consumers:
-                for one in consumer.receiving:
-                    if one.tid.hex().endswith(tid):
-                        return name, one
+        for name, one in self._downloads.receiving():
+            if one.tid.hex().endswith(tid):
+                return name, one
         raise NoSuchTransferError(f"no transfer has the id {tid}", fix="kfdctl list")
 
     def _receiving(self, route: str | None) -> list[Transfer]:
         return [
             _open_transfer(name, one)
-            for name, download in self._downloads.routes.items()
+            for name, one in self._downloads.receiving()
             if route in (None, name)
-            for consumer in download.consumers
-            for one in consumer.receiving
         ]
 
 

@@ -6,7 +6,6 @@ Everything here reads, in the caller's thread, on its own connection.
 from __future__ import annotations
 
 import json
-import pwd
 from sqlite3 import Connection
 from typing import Any
 
@@ -14,6 +13,7 @@ from kfd.control import Transfer
 from kfd.control.transfers import Details, Direction
 from kfd.paths import escape
 from kfd.transfer import OpenTransfer
+from kfd.users import name_of
 
 _UPLOAD = (
     "SELECT generation, mtime_ns, mode, meta, digest, source, uid, topic_id, partition,"
@@ -70,6 +70,7 @@ def _details(row: dict[str, Any]) -> Details:
     in_kafka = row.get("whole") and (
         row["state"] == "in_kafka" or row["ended_at"] not in (None, row["acked_at"])
     )
+    uid = row.get("uid")
     return Details(
         generation=row["generation"],
         mtime=row["mtime_ns"] / 1e9,
@@ -78,7 +79,7 @@ def _details(row: dict[str, Any]) -> Details:
         digest=_hex(row["digest"]),
         source=_shown(row.get("source")),
         name=_shown(row.get("name")),
-        user=_user(row.get("uid")),
+        user=None if uid is None else name_of(uid),
         topic_id=row["topic_id"],
         partition=row["partition"],
         first_offset=row["first_offset"],
@@ -98,13 +99,3 @@ def _hex(value: bytes | None) -> str | None:
 
 def _shown(path: bytes | None) -> str | None:
     return escape(path) if path else None
-
-
-def _user(uid: int | None) -> str | None:
-    """The name of who asked for it; the number where there is none."""
-    if uid is None:
-        return None
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
