@@ -33,7 +33,7 @@ from kfd.daemon.operations import (
     Retried,
     SendRequest,
 )
-from kfd.daemon.server import ControlServer
+from kfd.daemon.server.server import ControlServer
 from kfd.errors import KfdError, NoSuchTransferError, NotPermittedError, UsageError
 from kfd.paths import escape
 

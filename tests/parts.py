@@ -15,20 +15,20 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from kfd.daemon.destination import Destination
 from kfd.daemon.fileversion import FileVersion
-from kfd.daemon.finishing import Rules
 from kfd.daemon.health import Health
+from kfd.daemon.incoming.receiver import Receiver
+from kfd.daemon.incoming.record import Record
+from kfd.daemon.incoming.space import Claims, Space
+from kfd.daemon.incoming.terms import Terms
 from kfd.daemon.ledger import Ledger
 from kfd.daemon.ledger.outgoing import LARGE, SMALL, Outgoing
-from kfd.daemon.naming import Naming
-from kfd.daemon.partials import Partials
-from kfd.daemon.publisher import Publisher
-from kfd.daemon.receiver import Receiver
-from kfd.daemon.record import Record
-from kfd.daemon.space import Claims, Space
+from kfd.daemon.publishing.destination import Destination
+from kfd.daemon.publishing.finishing import Rules
+from kfd.daemon.publishing.naming import Naming
+from kfd.daemon.publishing.partials import Partials
+from kfd.daemon.publishing.publisher import Publisher
 from kfd.daemon.stage import Stage
-from kfd.daemon.terms import Terms
 from kfd.daemon.throttle import Throttle
 from kfd.paths import Layout
 from kfd.units import Room

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from kfd.daemon import copying
+from kfd.daemon.admission import copying
 from kfd.daemon.ledger import Ledger, copies
 from kfd.errors import KfdError, UsageError
 from kfd.units import human_size

@@ -10,7 +10,7 @@ from kfd.daemon.ledger import Ledger
 from kfd.daemon.life import Life
 from kfd.daemon.pauses import Pauses
 from kfd.daemon.rates import Rates
-from kfd.daemon.topics import TopicWatch
+from kfd.daemon.topics.topics import TopicWatch
 from kfd.kafka import ClusterView
 
 

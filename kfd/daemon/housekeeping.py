@@ -9,11 +9,11 @@ from collections.abc import Callable
 from functools import partial
 
 from kfd.daemon.context import Context
-from kfd.daemon.downloads import Downloads
+from kfd.daemon.incoming.downloads import Downloads
 from kfd.daemon.ledger import forgetting, known, outgoing
-from kfd.daemon.partials import abandoned
+from kfd.daemon.outgoing.uploads import Uploads
+from kfd.daemon.publishing.partials import abandoned
 from kfd.daemon.stage import Stage
-from kfd.daemon.uploads import Uploads
 from kfd.errors import KfdError
 from kfd.kafka import Topic
 

@@ -17,17 +17,17 @@ from pathlib import Path
 from kfd.config import Config, in_order, load
 from kfd.config.apart import entangled
 from kfd.config.changes import Changes, changes, in_effect
-from kfd.daemon.confirmations import Confirmations
+from kfd.daemon.admission.spool import Spool
 from kfd.daemon.context import Context
-from kfd.daemon.disposing import Disposing
-from kfd.daemon.downloads import ComingDownloads, Downloads, StuckError
+from kfd.daemon.disposal.disposing import Disposing
 from kfd.daemon.housekeeping import Housekeeper
+from kfd.daemon.incoming.downloads import ComingDownloads, Downloads, StuckError
 from kfd.daemon.messageids import Message, about
 from kfd.daemon.metrics.endpoint import Endpoint
 from kfd.daemon.notify import Notifier
-from kfd.daemon.spool import Spool
+from kfd.daemon.outgoing.uploads import ComingUploads, Uploads
+from kfd.daemon.receipts.confirmations import Confirmations
 from kfd.daemon.stage import DeathHandler, Stage
-from kfd.daemon.uploads import ComingUploads, Uploads
 from kfd.errors import ConfigError, KfdError, all_of, faults_of
 from kfd.kafka import ClusterView, RefusedPropertyError
 

@@ -21,31 +21,31 @@ from kfd.config import Config
 from kfd.config.apart import check_apart
 from kfd.control import DaemonState
 from kfd.daemon import journal
+from kfd.daemon.admission.spool import Spool
 from kfd.daemon.answers import make_operations
 from kfd.daemon.answers.measurements import Measurements
 from kfd.daemon.answers.status import StatusReport
 from kfd.daemon.backup import Backups
-from kfd.daemon.confirmations import Confirmations
 from kfd.daemon.context import Context
-from kfd.daemon.disposing import Disposing
+from kfd.daemon.disposal.disposing import Disposing
 from kfd.daemon.doctor import Doctor
-from kfd.daemon.downloads import Downloads
 from kfd.daemon.health import Health
 from kfd.daemon.housekeeping import Housekeeper
+from kfd.daemon.incoming.downloads import Downloads
 from kfd.daemon.ledger import Ledger
 from kfd.daemon.life import Life
 from kfd.daemon.messageids import Message, about
 from kfd.daemon.metrics.endpoint import Endpoint
 from kfd.daemon.notify import Notifier, watchdog_interval
+from kfd.daemon.outgoing.uploads import Uploads
 from kfd.daemon.pauses import Pauses
 from kfd.daemon.rates import Rates
-from kfd.daemon.receiptsender import ReceiptSender
+from kfd.daemon.receipts.confirmations import Confirmations
+from kfd.daemon.receipts.sender import ReceiptSender
 from kfd.daemon.reload import Parts, Reloader
-from kfd.daemon.server import ControlServer
-from kfd.daemon.spool import Spool
+from kfd.daemon.server.server import ControlServer
 from kfd.daemon.stage import Stage
-from kfd.daemon.topics import TopicWatch
-from kfd.daemon.uploads import Uploads
+from kfd.daemon.topics.topics import TopicWatch
 from kfd.daemon.watchdog import all_well
 from kfd.errors import ExitCode, KfdError
 from kfd.kafka import ClusterView, RefusedPropertyError

@@ -27,7 +27,7 @@ LEAVE = 64 << 20  # bytes of memory that may be in use more than before
 
 UNPACED = """\
 import sys
-from kfd.daemon import pacing
+from kfd.daemon.server import pacing
 from kfd.daemon.__main__ import main
 pacing.SHARE = 1e9
 sys.argv = sys.argv[3:]

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from kfd.daemon.budget import Budget
+from kfd.daemon.outgoing.budget import Budget
 from tests.support import eventually
 
 

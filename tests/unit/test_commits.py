@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from kfd.daemon.beginnings import Beginnings
-from kfd.daemon.commits import EVERY_SECONDS, Commits, Inherited
+from kfd.daemon.incoming.beginnings import Beginnings
+from kfd.daemon.incoming.commits import EVERY_SECONDS, Commits, Inherited
+from kfd.daemon.incoming.membership import Membership
 from kfd.daemon.ledger import Ledger, publications
 from kfd.daemon.ledger.publications import Received
-from kfd.daemon.membership import Membership
 from kfd.offsets import MAX_TEXT, Open, Progress
 from tests.parts import ROUTE, TOPIC, TOPIC_ID, Sent
 
@@ -182,7 +182,7 @@ def test_commits_wait_for_one_another_but_not_before_leaving(
     ledger: Ledger, group: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [1000.0]
-    monkeypatch.setattr("kfd.daemon.commits.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("kfd.daemon.incoming.commits.time.monotonic", lambda: clock[0])
     commits = make(ledger)
     steps = [Progress(TOPIC_ID, offset, offset, {}) for offset in (1, 2, 3, 4)]
     commit(commits, group, steps[0], wait=False)

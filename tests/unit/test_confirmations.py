@@ -8,14 +8,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from kfd.daemon.confirmations import Confirmations
 from kfd.daemon.context import Context
 from kfd.daemon.health import Health
 from kfd.daemon.ledger import receiptreading
 from kfd.daemon.pauses import Pauses
 from kfd.daemon.rates import Rates
-from kfd.daemon.receiptreader import Letter
-from kfd.daemon.topics import TopicWatch
+from kfd.daemon.receipts.confirmations import Confirmations
+from kfd.daemon.receipts.reader import Letter
+from kfd.daemon.topics.topics import TopicWatch
 from kfd.kafka import Topic
 from kfd.receipts import SUFFIX, Outcome, Receipt, encode
 from tests.parts import in_child, kill_self

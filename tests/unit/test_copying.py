@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kfd.daemon import copying
-from kfd.daemon.copying import STEP, SYNC, copy
+from kfd.daemon.admission import copying
+from kfd.daemon.admission.copying import STEP, SYNC, copy
 
 SIZES = [0, 1, 4096, copying._BUFFER + 1, STEP + 12345]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from kfd.daemon.destination import Destination, PartKey
-from kfd.daemon.partials import DiskError, Partials, sweep
+from kfd.daemon.publishing.destination import Destination, PartKey
+from kfd.daemon.publishing.partials import DiskError, Partials, sweep
 from kfd.errors import ConfigError, ExitCode, KfdError, PermissionProblemError
 from tests.parts import fill, in_child, mounted
 from tests.privileges import unprivileged

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from kfd.daemon import destination as destination_module
 from kfd.daemon.ledger import Ledger, dropped, publications
-from kfd.daemon.partials import DiskError
-from kfd.daemon.settlement import settle
+from kfd.daemon.publishing import destination as destination_module
+from kfd.daemon.publishing.partials import DiskError
+from kfd.daemon.publishing.settlement import settle
 from tests.parts import GENERATION, ROUTE, Receiving, Sent
 from tests.privileges import unprivileged
 

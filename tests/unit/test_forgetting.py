@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from kfd.daemon.destination import PartKey
 from kfd.daemon.ledger import Ledger, beginnings, forgetting, incoming
-from kfd.daemon.partials import abandoned, sweep
+from kfd.daemon.publishing.destination import PartKey
+from kfd.daemon.publishing.partials import abandoned, sweep
 from tests.parts import ROUTE, TOPIC, TOPIC_ID, Receiving, Sent, receiving
 
 NOW = 2**40  # everything has ended before that

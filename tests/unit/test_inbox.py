@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from kfd.daemon.inbox import Inbox
 from kfd.daemon.ledger.receiptreading import Position
-from kfd.daemon.receiptreader import Letter
+from kfd.daemon.receipts.inbox import Inbox
+from kfd.daemon.receipts.reader import Letter
 from kfd.receipts import Outcome, Receipt, encode, key_of
 
 SENDER, RECEIVER = b"1" * 16, b"2" * 16

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kfd.daemon.lanes import JOIN_SECONDS, TURN_FILES, Lanes
-from kfd.daemon.sending import Sending
+from kfd.daemon.outgoing.lanes import JOIN_SECONDS, TURN_FILES, Lanes
+from kfd.daemon.outgoing.sending import Sending
 from tests.parts import outgoing_row
 
 CHUNK = 1024

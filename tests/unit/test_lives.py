@@ -17,12 +17,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from kfd.daemon import partialmark
-from kfd.daemon.destination import PartKey
+from kfd.daemon.incoming.record import Record
 from kfd.daemon.ledger import dropped, queries
-from kfd.daemon.partials import sweep
-from kfd.daemon.record import Record
-from kfd.daemon.settlement import settle
+from kfd.daemon.publishing import partialmark
+from kfd.daemon.publishing.destination import PartKey
+from kfd.daemon.publishing.partials import sweep
+from kfd.daemon.publishing.settlement import settle
 from kfd.offsets import decode
 from tests.parts import ROUTE, TOPIC, TOPIC_ID, Receiving, Sent, receiving, running_ledger, visible
 

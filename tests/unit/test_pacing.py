@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from kfd.daemon import pacing
-from kfd.daemon.pacing import ALLOWANCE, LONGEST_PAUSE, SHARE, Meter, Pacing
+from kfd.daemon.server import pacing
+from kfd.daemon.server.pacing import ALLOWANCE, LONGEST_PAUSE, SHARE, Meter, Pacing
 
 ANNA, BERT = 1001, 1002
 START = 1000.0

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kfd.daemon import partialmark
-from kfd.daemon.destination import PartKey
-from kfd.daemon.partialmark import XATTR, PartialMark
+from kfd.daemon.publishing import partialmark
+from kfd.daemon.publishing.destination import PartKey
+from kfd.daemon.publishing.partialmark import XATTR, PartialMark
 from tests.parts import CHUNK, TOPIC_ID, Sent
 
 SENT = Sent(bytes(range(40)), tid=bytes(range(16)))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kfd.daemon.place import Place
+from kfd.daemon.disposal.place import Place
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kfd.daemon.placement import RUN_BYTES, Placement
+from kfd.daemon.outgoing.placement import RUN_BYTES, Placement
 
 
 def test_least_loaded_partition_is_chosen() -> None:

@@ -14,7 +14,7 @@ LIMIT = 2.0  # seconds
 # Answers each line with the number of standstills, in a thread that isn't the pulse's.
 CHILD = f"""
 import sys
-from kfd.daemon.pulse import Pulse
+from kfd.daemon.incoming.pulse import Pulse
 
 pulse = Pulse({LIMIT})
 pulse.start(lambda stage, error: sys.exit(str(error)))

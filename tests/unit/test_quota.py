@@ -7,7 +7,7 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kfd.daemon.quota import Quota
+from kfd.daemon.admission.quota import Quota
 
 LIMIT = 1200
 

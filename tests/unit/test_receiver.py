@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kfd.daemon.incoming.record import Record
 from kfd.daemon.ledger import Ledger, dropped, queries
-from kfd.daemon.partials import DiskError
-from kfd.daemon.record import Record
+from kfd.daemon.publishing.partials import DiskError
 from kfd.wire import FLAG_ABORT, HEADER_NAME, Header, encode_header
 from tests.parts import (
     GENERATION,

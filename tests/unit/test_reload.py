@@ -14,24 +14,24 @@ import pytest
 import yaml
 
 from kfd.config import load
-from kfd.daemon import downloads as downloads_module
-from kfd.daemon.confirmations import Confirmations
-from kfd.daemon.consumer import ConsumerThread
+from kfd.daemon.admission.spool import Spool
 from kfd.daemon.context import Context
-from kfd.daemon.disposing import Disposing
-from kfd.daemon.downloads import Downloads
+from kfd.daemon.disposal.disposing import Disposing
 from kfd.daemon.health import Health
 from kfd.daemon.housekeeping import Housekeeper
+from kfd.daemon.incoming import downloads as downloads_module
+from kfd.daemon.incoming.consumer import ConsumerThread
+from kfd.daemon.incoming.downloads import Downloads
 from kfd.daemon.ledger import Ledger
 from kfd.daemon.metrics.endpoint import Endpoint
 from kfd.daemon.notify import Notifier
-from kfd.daemon.partials import DiskError
+from kfd.daemon.outgoing.uploads import Uploads
 from kfd.daemon.pauses import Pauses
+from kfd.daemon.publishing.partials import DiskError
 from kfd.daemon.rates import Rates
+from kfd.daemon.receipts.confirmations import Confirmations
 from kfd.daemon.reload import UNCHANGED, Parts, Reloader
-from kfd.daemon.spool import Spool
-from kfd.daemon.topics import TopicWatch
-from kfd.daemon.uploads import Uploads
+from kfd.daemon.topics.topics import TopicWatch
 from kfd.errors import KfdError
 from kfd.kafka import ClusterView
 from tests.support import eventually

@@ -9,15 +9,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from kfd.daemon import crashpoint, resender
+from kfd.daemon import crashpoint
 from kfd.daemon.context import Context
 from kfd.daemon.health import Health
 from kfd.daemon.ledger import resending
 from kfd.daemon.ledger.resending import DROPPED_SECONDS, LONGEST_PAUSE, Gap
 from kfd.daemon.pauses import Pauses
 from kfd.daemon.rates import Rates
-from kfd.daemon.resender import Resender
-from kfd.daemon.topics import TopicWatch
+from kfd.daemon.receipts import resender
+from kfd.daemon.receipts.resender import Resender
+from kfd.daemon.topics.topics import TopicWatch
 from kfd.kafka import BrokerAwayError, Topic
 from tests.parts import TOPIC_ID, in_child, running_ledger
 from tests.sender import ROUTE, TOPIC, Sender, running_sender

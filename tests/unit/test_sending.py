@@ -11,7 +11,7 @@ import pytest
 from blake3 import blake3
 
 from kfd.daemon.ledger.outgoing import LARGE, Outgoing
-from kfd.daemon.sending import CHANGED, GONE, Failure, Sending
+from kfd.daemon.outgoing.sending import CHANGED, GONE, Failure, Sending
 from kfd.wire import HEADER_NAME, Header, decode_headers
 from tests.parts import version_of
 from tests.privileges import unprivileged

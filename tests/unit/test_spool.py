@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from kfd.daemon import crashpoint
+from kfd.daemon.admission.intake import Intake
+from kfd.daemon.admission.spool import Spool
 from kfd.daemon.fileversion import FileVersion
-from kfd.daemon.intake import Intake
 from kfd.daemon.ledger import Ledger, accepting, endings, outgoing, spooled
 from kfd.daemon.ledger.accepting import Offer
 from kfd.daemon.ledger.endings import Ending
 from kfd.daemon.ledger.spooled import BLOCK
-from kfd.daemon.spool import Spool
 from kfd.errors import KfdError, PermissionProblemError
 from tests.parts import in_child, mounted, running, running_ledger
 from tests.support import eventually

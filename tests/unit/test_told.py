@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from kfd.daemon.ledger import publications, receipts
-from kfd.daemon.partials import DiskError
-from kfd.daemon.settlement import settle
+from kfd.daemon.publishing.partials import DiskError
+from kfd.daemon.publishing.settlement import settle
 from kfd.receipts import Outcome, Receipt, decode
 from tests.parts import GENERATION, ROUTE, TOPIC, Receiving, Sent
 from tests.privileges import unprivileged

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import pytest
 
 from kfd.daemon.health import Health
-from kfd.daemon.topicneeds import Needs
-from kfd.daemon.topics import TopicWatch
+from kfd.daemon.topics.needs import Needs
+from kfd.daemon.topics.topics import TopicWatch
 from kfd.kafka import RECORD_OVERHEAD, Topic
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kfd.daemon.health import Health
-from kfd.daemon.topics import TopicWatch
+from kfd.daemon.topics.topics import TopicWatch
 from kfd.kafka import RECORD_OVERHEAD, BrokerAwayError, Topic, TopicRefusedError
 from tests.parts import running
 from tests.support import eventually

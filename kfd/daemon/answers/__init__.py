@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kfd.daemon.admission import Admission
+from kfd.daemon.admission.admission import Admission
+from kfd.daemon.admission.spool import Spool
 from kfd.daemon.answers.events import EventAnswers
 from kfd.daemon.answers.measurements import Measurements
 from kfd.daemon.answers.reloading import ReloadingAnswers
@@ -19,11 +20,10 @@ from kfd.daemon.answers.transfers import TransferAnswers
 from kfd.daemon.backup import Backups
 from kfd.daemon.context import Context
 from kfd.daemon.doctor import Doctor
-from kfd.daemon.downloads import Downloads
+from kfd.daemon.incoming.downloads import Downloads
 from kfd.daemon.operations import Operations
+from kfd.daemon.outgoing.uploads import Uploads
 from kfd.daemon.reload import Reloader
-from kfd.daemon.spool import Spool
-from kfd.daemon.uploads import Uploads
 
 
 def make_operations(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from kfd.control import Direction, State
 from kfd.control.events import Event
-from kfd.daemon.downloads import Downloads
+from kfd.daemon.incoming.downloads import Downloads
 from kfd.daemon.ledger import Ledger, events
 from kfd.paths import to_json
 from kfd.transfer import OpenTransfer

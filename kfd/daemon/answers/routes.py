@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from kfd.daemon.context import Context
-from kfd.daemon.downloads import Downloads
-from kfd.daemon.uploads import Uploads
+from kfd.daemon.incoming.downloads import Downloads
+from kfd.daemon.outgoing.uploads import Uploads
 from kfd.errors import UsageError
 
 _ROUTELESS = ""  # what is sent without a route

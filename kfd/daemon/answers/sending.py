@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kfd.control import Sent
-from kfd.daemon.admission import Admission
+from kfd.daemon.admission.admission import Admission
 from kfd.daemon.life import Life
 from kfd.daemon.operations import SendRequest
 from kfd.errors import KfdError

@@ -13,7 +13,7 @@ from kfd.daemon.context import Context
 from kfd.daemon.ledger import queries
 from kfd.daemon.ledger.queries import Tally
 from kfd.daemon.operations import DrainProgress
-from kfd.daemon.uploads import Uploads
+from kfd.daemon.outgoing.uploads import Uploads
 
 
 class ServiceAnswers:

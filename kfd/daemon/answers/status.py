@@ -12,12 +12,12 @@ from pathlib import Path
 import kfd
 from kfd import control
 from kfd.control import Direction, State, Status
+from kfd.daemon.admission.spool import Spool
 from kfd.daemon.context import Context
-from kfd.daemon.downloads import DownloadRoute, Downloads
+from kfd.daemon.incoming.downloads import DownloadRoute, Downloads
 from kfd.daemon.ledger import dropped, queries, receiptreading
 from kfd.daemon.ledger.queries import Tally
-from kfd.daemon.spool import Spool
-from kfd.daemon.uploads import Uploads
+from kfd.daemon.outgoing.uploads import Uploads
 from kfd.paths import escape
 from kfd.wire import Reason
 

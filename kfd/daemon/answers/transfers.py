@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from kfd.control import Direction, State, Transfer
 from kfd.control.transfers import Details, Refusal
-from kfd.daemon.downloads import Downloads
+from kfd.daemon.incoming.downloads import Downloads
 from kfd.daemon.ledger import Ledger, details, outgoing, queries, retrying
 from kfd.daemon.ledger.outgoing import Outgoing
 from kfd.daemon.operations import Asker, Retried
-from kfd.daemon.uploads import Uploads
+from kfd.daemon.outgoing.uploads import Uploads
 from kfd.errors import KfdError, NoSuchTransferError, NotPermittedError
 from kfd.paths import escape, to_json
 from kfd.transfer import OpenTransfer

@@ -24,7 +24,7 @@ from kfd.daemon.doctor.state import (
     look_at_secrets,
     look_at_socket,
 )
-from kfd.daemon.downloads import Downloads
+from kfd.daemon.incoming.downloads import Downloads
 from kfd.daemon.reload import Reloader
 from kfd.errors import KfdError
 from kfd.examination.brokers import look_at_brokers

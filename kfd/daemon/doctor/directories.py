@@ -12,7 +12,7 @@ from pathlib import Path
 from kfd.config import Download, Upload
 from kfd.config.values import KEEP
 from kfd.control.examination import Check
-from kfd.daemon.destination import Destination
+from kfd.daemon.publishing.destination import Destination
 from kfd.daemon.watcher.mounts import mount_of, mount_points_below
 from kfd.examination.checks import doubtful, well, wrong
 from kfd.paths import escape

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 from kfd.control import SendParameters, SendReply, Sent
+from kfd.daemon.admission.offered import checked_meta, offered_files
 from kfd.daemon.methods.calls import Caller, Handlers, reply
-from kfd.daemon.offered import checked_meta, offered_files
 from kfd.daemon.operations import OfferedFile, SendingOperations, SendRequest
 from kfd.varlink import Reply
 

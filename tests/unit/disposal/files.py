@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kfd.config.values import Then
 from kfd.daemon import crashpoint
-from kfd.daemon.disposal import Disposer
+from kfd.daemon.disposal.disposal import Disposer
 from kfd.daemon.ledger.disposals import Disposal
 from tests.parts import in_child, version_of
 

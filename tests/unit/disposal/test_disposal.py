@@ -173,7 +173,7 @@ def test_where_renames_may_replace_links_are_used(
         ctypes.set_errno(errno.EINVAL)
         return -1
 
-    monkeypatch.setattr("kfd.daemon.renames._renameat2", refuse)
+    monkeypatch.setattr("kfd.daemon.publishing.renames._renameat2", refuse)
     if place:
         (done / "d").mkdir(parents=True)
         (done / "d" / "run.trc").write_bytes(b"another")

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from kfd.config import Config, from_values
-from kfd.daemon import disposal
 from kfd.daemon.context import Context
+from kfd.daemon.disposal import disposal
+from kfd.daemon.disposal.thereafter import Thereafter
 from kfd.daemon.health import Health
 from kfd.daemon.ledger import Ledger, disposals
 from kfd.daemon.ledger.disposals import Disposal
-from kfd.daemon.thereafter import Thereafter
 from tests.parts import running, running_ledger, visible
 from tests.privileges import unprivileged
 from tests.support import eventually
@@ -97,7 +97,7 @@ def test_killed_before_the_ledger_knows(uploads: Path, tmp_path: Path) -> None:
 def test_what_may_not_be_deleted_is_said_and_tried_again(
     uploads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kfd.daemon.thereafter.RETRY_SECONDS", 0.1)
+    monkeypatch.setattr("kfd.daemon.disposal.thereafter.RETRY_SECONDS", 0.1)
     health = Health()
     real = disposal.Batch.dispose
 

@@ -6,16 +6,16 @@ import time
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 
-from kfd.daemon.feed import Feed
 from kfd.daemon.fileversion import FileVersion
 from kfd.daemon.health import Health
-from kfd.daemon.lanes import Turn
 from kfd.daemon.ledger import Ledger, accepting, endings, outgoing
 from kfd.daemon.ledger.accepting import Offer
 from kfd.daemon.ledger.endings import Ending
-from kfd.daemon.resume import Resumption
-from kfd.daemon.sending import Sending
-from kfd.daemon.topics import TopicWatch
+from kfd.daemon.outgoing.feed import Feed
+from kfd.daemon.outgoing.lanes import Turn
+from kfd.daemon.outgoing.resume import Resumption
+from kfd.daemon.outgoing.sending import Sending
+from kfd.daemon.topics.topics import TopicWatch
 from kfd.kafka import BrokerAwayError, Topic
 from tests.parts import running, version
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from kfd.daemon import feed as feed_module
 from kfd.daemon.fileversion import FileVersion
 from kfd.daemon.ledger import Ledger, outgoing
 from kfd.daemon.ledger.outgoing import SMALL, Outgoing, Progress
-from kfd.daemon.resume import RESUME_SECONDS, version_now
+from kfd.daemon.outgoing import feed as feed_module
+from kfd.daemon.outgoing.resume import RESUME_SECONDS, version_now
 from kfd.kafka import RECORD_OVERHEAD, Topic
 from tests.parts import running, version_of
 from tests.support import eventually

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from kfd.daemon import placement
 from kfd.daemon.ledger import Ledger
+from kfd.daemon.outgoing import placement
 from kfd.kafka import Topic
 from tests.parts import running, version
 from tests.unit.feed.feeding import CHUNK, PARTITIONS, TOPIC, Feeding, feeding, large, small

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from kfd.daemon import feed as feed_module
-from kfd.daemon.lanes import SMALL_AHEAD, TURN_FILES, Turn
 from kfd.daemon.ledger import Ledger, outgoing
 from kfd.daemon.ledger.outgoing import LARGE, SMALL
+from kfd.daemon.outgoing import feed as feed_module
+from kfd.daemon.outgoing.lanes import SMALL_AHEAD, TURN_FILES, Turn
 from tests.parts import running, version
 from tests.support import eventually
 from tests.unit.feed.feeding import CHUNK, TOPIC, TURN_BYTES, Feeding, feeding, large, paths, small

@@ -9,7 +9,7 @@ import pytest
 
 from kfd.daemon.fileversion import FileVersion
 from kfd.daemon.ledger import Ledger, cancelling, outgoing
-from kfd.daemon.sending import Sending
+from kfd.daemon.outgoing.sending import Sending
 from tests.support import eventually
 from tests.unit.feed.feeding import TOPIC, Feeding, feeding, large, paths, small
 

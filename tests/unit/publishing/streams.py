@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from kfd.daemon import destination as destination_module
+from kfd.daemon.incoming.record import Record
 from kfd.daemon.ledger import Ledger
-from kfd.daemon.record import Record
+from kfd.daemon.publishing import destination as destination_module
 from kfd.paths import conflict_name
 from tests.parts import Receiving, Sent, mounted
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from kfd.daemon import destination as destination_module
 from kfd.daemon.ledger import Ledger
-from kfd.daemon.mark import XATTR
-from kfd.daemon.partials import DiskError
+from kfd.daemon.publishing import destination as destination_module
+from kfd.daemon.publishing.mark import XATTR
+from kfd.daemon.publishing.partials import DiskError
 from tests.parts import Receiving, Sent, fill, mounted, receiving
 from tests.unit.publishing.streams import Stream, conflict, go_on, newer, states, without_marks
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from kfd.daemon import destination as destination_module
 from kfd.daemon.ledger import publications
-from kfd.daemon.partials import DiskError, sweep
-from kfd.daemon.settlement import settle
+from kfd.daemon.publishing import destination as destination_module
+from kfd.daemon.publishing.partials import DiskError, sweep
+from kfd.daemon.publishing.settlement import settle
 from tests.parts import (
     ROUTE,
     TOPIC,

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from kfd.daemon.ledger import Ledger
-from kfd.daemon.mark import Mark, lineage, read_mark
-from kfd.daemon.partials import MAX_DESCRIPTORS
+from kfd.daemon.publishing.mark import Mark, lineage, read_mark
+from kfd.daemon.publishing.partials import MAX_DESCRIPTORS
 from tests.parts import TOPIC, TOPIC_ID, Receiving, Sent, receiving
 from tests.unit.publishing.streams import Stream, states
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from kfd.daemon import destination as destination_module
 from kfd.daemon.ledger import Ledger, publications
-from kfd.daemon.partials import sweep
-from kfd.daemon.settlement import settle
+from kfd.daemon.publishing import destination as destination_module
+from kfd.daemon.publishing.partials import sweep
+from kfd.daemon.publishing.settlement import settle
 from kfd.paths import conflict_name
 from tests.parts import ROUTE, TOPIC, Sent, in_child, kill_self, receiving, running_ledger
 from tests.unit.publishing.streams import KILLED, Stream, conflict, newer, states, without_marks

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kfd.daemon.mark import XATTR, Mark, lineage, read_mark, write_mark
+from kfd.daemon.publishing.mark import XATTR, Mark, lineage, read_mark, write_mark
 from tests.parts import Sent
 
 

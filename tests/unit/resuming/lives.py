@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from kfd.daemon.incoming.record import Record
 from kfd.daemon.ledger import dropped
-from kfd.daemon.partials import sweep
-from kfd.daemon.record import Record
-from kfd.daemon.settlement import settle
+from kfd.daemon.publishing.partials import sweep
+from kfd.daemon.publishing.settlement import settle
 from kfd.offsets import Progress, decode
 from tests.parts import ROUTE, TOPIC, TOPIC_ID, Receiving, Sent, receiving, running_ledger
 

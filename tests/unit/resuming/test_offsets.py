@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from kfd.daemon.incoming.partition import IDLE_SECONDS
+from kfd.daemon.incoming.record import Record
 from kfd.daemon.ledger import beginnings, dropped
-from kfd.daemon.partition import IDLE_SECONDS
-from kfd.daemon.record import Record
 from kfd.offsets import Progress
 from tests.parts import ROUTE, TOPIC, TOPIC_ID, Sent
 from tests.unit.resuming.lives import LARGE, SMALL, at, bad, life, said, state

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kfd.daemon.partials import DiskError, sweep
+from kfd.daemon.publishing.partials import DiskError, sweep
 from kfd.offsets import Progress
 from tests.parts import CHUNK, TOPIC, TOPIC_ID, Sent, receiving, running_ledger
 from tests.unit.resuming.lives import LARGE, SMALL, at, bad, life, said, state

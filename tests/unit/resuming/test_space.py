@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kfd.daemon.partition import IDLE_SECONDS
+from kfd.daemon.incoming.partition import IDLE_SECONDS
 from kfd.units import Room
 from tests.parts import Receiving, Sent, fill, mounted, receiving, running_ledger
 from tests.unit.resuming.lives import bad

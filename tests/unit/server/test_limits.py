@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kfd.daemon import channel, server
+from kfd.daemon.server import channel, server
 from kfd.varlink import MAX_REQUEST
 from tests.control import MemoryOperations, serving
 from tests.privileges import unprivileged

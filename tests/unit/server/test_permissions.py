@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from kfd.daemon import server
 from kfd.daemon.peer import Access, peer_of
+from kfd.daemon.server import server
 from tests.control import TID, MemoryOperations, serving, transfer
 from tests.rawclient import Raw
 from tests.unit.server.users import NOBODY, as_user, let_all_in, needs_root

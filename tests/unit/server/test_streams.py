@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from kfd.control import Held, State
-from kfd.daemon import channel
 from kfd.daemon.operations import DrainProgress
+from kfd.daemon.server import channel
 from tests.control import TID, MemoryOperations, transfer
 from tests.rawclient import Raw
 from tests.support import eventually

@@ -1,0 +1,82 @@
+"""Tells routes, on the health board, what is wrong with the topics that they use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kfd.daemon.health import Health
+from kfd.daemon.topics.needs import Wanted
+from kfd.daemon.topics.state import Seen
+from kfd.errors import KfdError
+
+
+class TopicReports:
+    """Used in one thread. What was said to a route is withdrawn once it uses the topic no more."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+        self._said: set[tuple[str, str]] = set()  # (route, key) of what has been said
+
+    def withdraw(self, wanted: Mapping[str, Wanted]) -> None:
+        """Take back what was said to routes that no longer use the topics in question."""
+        used = {(route, _key(name)) for name, one in wanted.items() for route in one.routes}
+        used |= {
+            (route, _receipts_key(name))
+            for name, one in wanted.items()
+            for route in one.correspondents
+        }
+        for route, key in self._said - used:
+            self._health.clear(route, key)
+        self._said &= used
+
+    def seen(self, seen: Seen, wanted: Wanted) -> None:
+        """Let the routes of a topic that exists be well, or say what is wrong."""
+        name = seen.topic.name
+        faults = ((wanted.senders, seen.sending_fault), (wanted.readers, seen.reading_fault))
+        for routes, fault in faults:
+            for route in routes:
+                if fault is None:
+                    self._health.clear(route, _key(name))
+                else:
+                    self._report(route, name, fault)
+        if seen.reading_fault is None:
+            for route in wanted.correspondents:
+                self._health.clear(route, _receipts_key(name))
+        else:
+            self._note(name, wanted, seen.reading_fault)
+
+    def missing(self, name: str, wanted: Wanted, why: str = "") -> None:
+        """A topic doesn't exist; ``why`` it could not be made."""
+        fault = KfdError(
+            f"topic {name} does not exist" + (f" and could not be made: {why}" if why else ""),
+            fix=f"kafka-topics.sh --create --topic {name} --bootstrap-server ...,"
+            " or create_topics: true",
+        )
+        self.unusable(name, wanted, fault)
+
+    def unusable(self, name: str, wanted: Wanted, fault: KfdError) -> None:
+        """Neither those who send to a topic nor those who read it can use it."""
+        for route in wanted.routes:
+            self._report(route, name, fault)
+        self._note(name, wanted, fault)
+
+    def _report(self, route: str, name: str, fault: KfdError) -> None:
+        self._said.add((route, _key(name)))
+        self._health.report(route, _key(name), str(fault), fault.fix)
+
+    def _note(self, name: str, wanted: Wanted, fault: KfdError) -> None:
+        """Without receipts files move all the same, but no sender calls them delivered."""
+        for route in wanted.correspondents:
+            self._said.add((route, _receipts_key(name)))
+            self._health.note(
+                route, _receipts_key(name), f"no receipts: {fault}",
+                f"{fault.fix}; without it files are moved, but not called delivered",
+            )  # fmt: skip
+
+
+def _key(name: str) -> str:
+    return f"topic {name}"
+
+
+def _receipts_key(name: str) -> str:
+    return f"receipts {name}"
