@@ -46,7 +46,7 @@ class Host(Daemon):
         self.down.mkdir()
         self.versions: dict[bytes, set[str]] = defaultdict(set)
         self.newest: dict[bytes, str] = {}
-        out = {"directory": str(self.up), "topic": topic, "settle": "200ms", **(upload or {})}
+        out = {"directory": str(self.up), "topic": topic, "settle": "1s", **(upload or {})}
         into = {
             "directory": str(self.down),
             "topic": topic,
@@ -64,13 +64,16 @@ class Host(Daemon):
         self._sources, self._published = Tree(self.up), Tree(self.down)
 
     def put(self, path: str | bytes, content: bytes, *, old: bool = False) -> bytes:
-        """Write a file into ``up`` as most programs do; ``old``: it has been there for long."""
+        """Write a file into ``up``, then close it; ``old``: it has been there for long.
+
+        In one piece: a machine that is held up between two for longer than ``settle`` would have
+        the first one sent, rightly."""
         name = os.fsencode(path)
         target = os.path.join(os.fsencode(self.up), name)
         os.makedirs(os.path.dirname(target), exist_ok=True)
         self.newest[name] = digest(content)
         self.versions[name].add(self.newest[name])
-        with open(target, "wb") as file:
+        with open(target, "wb", buffering=0) as file:
             file.write(content)
         if old:
             os.utime(target, (LONG_AGO, LONG_AGO))
@@ -103,6 +106,10 @@ class Host(Daemon):
         route: dict[str, Any] = self.status()["uploads"][0]
         return route
 
+    def counts_published(self, number: int) -> None:
+        """Wait until so many are called published: the count follows the renames."""
+        eventually(lambda: self.incoming()["published"] == number)
+
     def arrived(self) -> int:
         """How many transfers are in Kafka, delivered or not yet."""
         return _moved(self.outgoing())[0]
@@ -131,8 +138,10 @@ class Host(Daemon):
         return Counter((one["path"], one["state"]) for one in self.transfers(direction))
 
     def private(self) -> set[str]:
-        """What is in ``.kfd``."""
-        return set(os.listdir(self.down / ".kfd"))
+        """What is in ``.kfd``; a quarantine that is empty isn't told."""
+        private = self.down / ".kfd"
+        found = set(os.listdir(private))
+        return found - {"quarantine"} if not any(private.glob("quarantine/*")) else found
 
     def clean(self) -> None:
         """Wait until ``.kfd`` holds no partial, and see that it holds nothing else."""

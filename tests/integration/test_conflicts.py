@@ -31,7 +31,7 @@ def test_foreign_file_is_not_overwritten(receiver: Host, sender: Sender) -> None
     name = conflict("run/1.trc", crafted)
     receiver.receives(name)
     assert read(receiver) == {"run/1.trc": b"somebody's own", name: b"arriving"}
-    assert receiver.incoming()["published"] == 1
+    receiver.counts_published(1)
 
 
 def test_published_file_that_was_edited_is_not_overwritten(receiver: Host, sender: Sender) -> None:
@@ -208,4 +208,4 @@ def test_conflict_name_that_is_taken(receiver: Host, sender: Sender) -> None:
     receiver.receives("after it")
     assert read(receiver)["run.trc"] == b"somebody's own"
     assert read(receiver)[name] == b"this too"
-    assert receiver.states("download")["run.trc", "quarantined"] == 1
+    eventually(lambda: receiver.states("download")["run.trc", "quarantined"] == 1)

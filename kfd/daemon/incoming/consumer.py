@@ -26,7 +26,7 @@ from kfd.daemon.incoming.troubles import Troubles
 from kfd.daemon.publishing.destination import PartKey
 from kfd.daemon.publishing.partials import DiskError
 from kfd.daemon.stage import Stage
-from kfd.kafka import describe
+from kfd.kafka import Topic, describe
 from kfd.transfer import OpenTransfer
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class ConsumerThread(Stage):
 
     def check(self) -> None:
         """Raise :class:`ConfigError` for properties that librdkafka refuses. Before the start."""
-        self._connect().close()
+        self._connect(None).close()
 
     def run(self) -> None:
         while not self.stopping.is_set():
@@ -86,7 +86,7 @@ class ConsumerThread(Stage):
                 self.stopping.wait(POLL_SECONDS)
                 continue
             self._keep_to(topic.topic_id)
-            self._take_part()
+            self._take_part(topic)
 
     def _keep_to(self, topic_id: str) -> None:
         """What was committed is of the topic with this id only."""
@@ -104,9 +104,9 @@ class ConsumerThread(Stage):
             *(self._topics, commits),
         )
 
-    def _take_part(self) -> None:
+    def _take_part(self, topic: Topic) -> None:
         """Be a member of the group until stopped, the topic is another one, or it is doubtful."""
-        fetcher = self._connect()
+        fetcher = self._connect(topic)
         try:
             self.idle = False
             fetcher.join(self._on_assign, self._on_revoke, self._on_lost)
@@ -127,9 +127,9 @@ class ConsumerThread(Stage):
             fetcher.close()
             self.idle = True
 
-    def _connect(self) -> Fetcher:
+    def _connect(self, topic: Topic | None) -> Fetcher:
         return Fetcher(
-            *(self._membership, self._assignment, self._properties),
+            *(self._membership, self._assignment, topic, self._properties),
             *(self._on_trouble, self._on_commit),
         )
 

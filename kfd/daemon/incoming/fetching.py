@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from kfd.daemon.incoming.commits import of_topic
 from kfd.daemon.incoming.membership import Assignment, Membership
 from kfd.daemon.incoming.record import Record
-from kfd.kafka import raising, refused_properties
+from kfd.kafka import Topic, raising, refused_properties
 
 BATCH = 256  # records
 POLL_SECONDS = 0.2
@@ -27,6 +27,7 @@ class Fetcher:
         self,
         membership: Membership,
         assignment: Assignment,
+        topic: Topic | None,
         properties: Mapping[str, str],
         on_trouble: Callable[[KafkaError], None],
         on_commit: Callable[[KafkaError | None, Sequence[TopicPartition]], None],
@@ -35,7 +36,7 @@ class Fetcher:
         self._membership = membership
         self._assignment = assignment
         try:
-            self.client = Consumer(membership.properties(properties, on_trouble, on_commit))
+            self.client = Consumer(membership.properties(topic, properties, on_trouble, on_commit))
         except (KafkaException, TypeError, ValueError) as error:
             raise refused_properties(error, properties) from error
 

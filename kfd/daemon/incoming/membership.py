@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from kfd.daemon.incoming.pulse import Pulse
-from kfd.kafka import client_properties
+from kfd.kafka import Topic, client_properties
 
 DEFAULT_MAX_POLL_MS = 300_000  # librdkafka's
 DEFAULT_SESSION_MS = 10_000  # ours: a member that died is missed so much sooner
@@ -23,17 +23,32 @@ class Membership:
     route: str
     topic: str
     group: str
-    member: str  # unique and stable: origin, ledger, route and thread
+    member: str  # unique and stable: origin, ledger, route and thread; see :meth:`known_as`
     start: str  # earliest or latest; where a group that never committed begins
     whole: bool  # the group deals all partitions out at once, and not only the differences
 
+    def known_as(self, topic: Topic | None) -> str:
+        """The static member's name in the group, for as long as the topic is as it is now.
+
+        Who comes back under the same name gets the partitions that the group had dealt out before,
+        and nobody looks whether these are still all: after the topic was deleted and made again
+        that is none, for ever; with partitions added meanwhile, the old ones.
+        """
+        if topic is None:
+            return self.member
+        return f"{self.member}-{topic.topic_id}-{topic.partitions}"
+
     def properties(
         self,
+        topic: Topic | None,
         common: Mapping[str, str],
         on_trouble: Callable[[Any], None],
         on_commit: Callable[[Any, Any], None],
     ) -> dict[str, Any]:
-        """librdkafka's configuration for this member; the callbacks are of its kinds."""
+        """librdkafka's configuration for this member; the callbacks are of its kinds.
+
+        ``topic`` is as it was seen last; none if it wasn't yet, and nobody is to join the group.
+        """
         shared = client_properties(common, on_trouble) | {
             "group.id": self.group,
             "enable.auto.commit": "false",
@@ -52,7 +67,7 @@ class Membership:
             defaults |= {
                 "session.timeout.ms": str(DEFAULT_SESSION_MS),
                 "heartbeat.interval.ms": "1000",  # each round of a rebalance waits for one
-                "group.instance.id": self.member,
+                "group.instance.id": self.known_as(topic),
                 # In one round: a group that calls itself stable has a reader for each partition.
                 # Members killed between the two of "cooperative-sticky" come back to a stable
                 # group in which nobody has what was given up in the first.
