@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kfd.errors import PermissionProblemError
+from kfd.unit import drop_in, writable
 
 # As `systemctl show --property=` knows them.
 PROPERTIES = (
@@ -52,10 +53,9 @@ class Sandbox:
         for path, (text, fix) in hidden.items():
             yield PermissionProblemError(f"{text}: {path}", fix=fix)
         closed = [path for path in wanted if path not in hidden and not self._writable(path)]
-        places = " ".join(map(str, closed))
         for path in closed:
             yield PermissionProblemError(
-                f"read-only for the service: {path}", fix=self._edit(f"ReadWritePaths={places}")
+                f"read-only for the service: {path}", fix=writable(closed, self._name)
             )
 
     def chown_fault(self, group: str) -> PermissionProblemError | None:
@@ -71,8 +71,12 @@ class Sandbox:
             fix=self._edit("SystemCallFilter=@chown"),
         )
 
-    def _edit(self, line: str) -> str:
-        return f"systemctl edit {self.unit.removesuffix('.service')} -> [Service] {line}"
+    @property
+    def _name(self) -> str:
+        return self.unit.removesuffix(".service")
+
+    def _edit(self, settings: str) -> str:
+        return drop_in(settings, self._name)
 
     def _hidden(self, path: Path) -> tuple[str, str] | None:
         """Why it isn't seen at all, and what to do."""
@@ -84,7 +88,7 @@ class Sandbox:
         ):
             return "the service has a /tmp of its own (PrivateTmp)", "name a directory elsewhere"
         if _below(path, self._paths("InaccessiblePaths")):
-            return "not seen by the service", self._edit("InaccessiblePaths=  (empties the list)")
+            return "not seen by the service", self._edit("InaccessiblePaths=")
         return None
 
     def _writable(self, path: Path) -> bool:

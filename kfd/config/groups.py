@@ -8,6 +8,7 @@ from collections.abc import Collection
 
 from kfd.config.model import Config, Download
 from kfd.errors import ConfigError
+from kfd.unit import drop_in
 
 
 def gid_of(config: Config, route: Download, own: Collection[int] | None = None) -> int:
@@ -31,7 +32,7 @@ def gid_of(config: Config, route: Download, own: Collection[int] | None = None) 
         raise ConfigError(
             f"downloads.{route.name}.owner_group: kfd is not a member of {route.owner_group}",
             where=where,
-            fix=f"systemctl edit kfd -> [Service] SupplementaryGroups={route.owner_group}",
+            fix=drop_in(f"SupplementaryGroups={route.owner_group}"),
         )
     return gid
 

@@ -16,6 +16,7 @@ from kfd.control import INTERFACE
 from kfd.errors import KfdError, NotRunningError, TimedOutError
 from kfd.marshal import MismatchError, from_json, to_json
 from kfd.refusals import from_varlink, not_permitted
+from kfd.unit import of_socket
 from kfd.users import name_of
 from kfd.varlink import (
     MAX_REPLY,
@@ -32,6 +33,7 @@ from kfd.varlink import (
 T = TypeVar("T")
 
 SYSTEM_SOCKET = Path("/run/kfd/kfd.sock")
+_FIRST_REPLY = 5.0  # seconds, at least, for that one to a stream: how things are
 _REPLY_TIMEOUT = 60.0  # seconds for the answer to a call; that to a stream may take for ever
 _READ_SIZE = 64 * 1024
 _LOG = "journalctl -u kfd"
@@ -91,15 +93,17 @@ def _connect_problem(path: Path, error: OSError) -> KfdError:
     if isinstance(error, TimeoutError | BlockingIOError):
         return TimedOutError(f"kfd at {path} does not answer", fix=_LOG)
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return not_running(f"no {path}")
+        return not_running(f"no {path}", path)
     if isinstance(error, ConnectionRefusedError):
-        return not_running(f"nothing listens at {path}")
+        return not_running(f"nothing listens at {path}", path)
     return NotRunningError(f"{path}: {error.strerror or error}", fix="give the right --socket")
 
 
-def not_running(reason: str) -> NotRunningError:
+def not_running(reason: str, path: Path) -> NotRunningError:
+    """``path`` is that of the socket, which tells the unit."""
+    unit = of_socket(path)
     return NotRunningError(
-        f"kfd is not running ({reason})", fix="systemctl start kfd; journalctl -u kfd"
+        f"kfd is not running ({reason})", fix=f"systemctl start {unit}; journalctl -u {unit}"
     )
 
 
@@ -153,15 +157,15 @@ class Client:
     def stream(self, parameters: object, result: type[T], timeout: float | None) -> Iterator[T]:
         """The answers to a request for more, to the last.
 
-        Raises :class:`TimedOutError` after ``timeout`` seconds.
+        The first comes at once and says how things are, so it is waited for in any case. Raises
+        :class:`TimedOutError` when after ``timeout`` seconds there are more to come.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         self._send(encode_request(parameters, more=True), ())
-        continues = True
-        while continues:
-            left = None if deadline is None else deadline - time.monotonic()
-            reply = self._reply(left)
-            continues = reply.continues
+        reply = self._reply(None if timeout is None else max(timeout, _FIRST_REPLY))
+        yield _read_as(result, reply)
+        while reply.continues:
+            reply = self._reply(None if deadline is None else deadline - time.monotonic())
             yield _read_as(result, reply)
 
     def info(self) -> Mapping[str, Any]:
@@ -202,7 +206,7 @@ class Client:
         except ConnectionResetError:
             data = b""
         if not data:
-            raise not_running(f"it closed {self.path}")
+            raise not_running(f"it closed {self.path}", self.path)
         self._frames += self._reader.feed(data)
 
 

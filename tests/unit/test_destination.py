@@ -120,7 +120,7 @@ def test_read_only_file_system_names_the_drop_in(tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", "tmpfs", "ro") as disk:
         with pytest.raises(PermissionProblemError, match="read-only for the service") as caught:
             opened(disk)
-        assert f"ReadWritePaths={disk}" in caught.value.fix
+        assert f"ReadWritePaths=-{disk};" in caught.value.fix
 
 
 def test_full_disk_at_the_start_is_no_bug(tmp_path: Path) -> None:

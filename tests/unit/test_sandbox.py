@@ -8,6 +8,8 @@ import pytest
 
 from kfd.sandbox import Sandbox
 
+RESTART = "; then systemctl restart kfd"
+
 STRICT = {"ProtectSystem": "strict", "ProtectHome": "read-only", "StateDirectory": "kfd"}
 
 
@@ -22,7 +24,7 @@ def test_the_text_of_the_manual() -> None:
     assert faults(STRICT, write=("/data/lab",)) == [
         (
             "read-only for the service: /data/lab",
-            "systemctl edit kfd -> [Service] ReadWritePaths=/data/lab",
+            "systemctl edit kfd -> [Service] ReadWritePaths=-/data/lab" + RESTART,
         )
     ]
 
@@ -30,7 +32,7 @@ def test_the_text_of_the_manual() -> None:
 def test_one_drop_in_for_all() -> None:
     found = faults(STRICT, write=("/data/lab", "/srv/done"))
     assert {fix for _, fix in found} == {
-        "systemctl edit kfd -> [Service] ReadWritePaths=/data/lab /srv/done"
+        "systemctl edit kfd -> [Service] ReadWritePaths=-/data/lab -/srv/done" + RESTART
     }
 
 
@@ -75,15 +77,15 @@ def test_giving_files_to_a_group(calls: str, *, allowed: bool) -> None:
     fault = Sandbox("kfd.service", {"SystemCallFilter": calls}).chown_fault("lab")
     assert (fault is None) is allowed
     if fault is not None:
-        assert fault.fix == "systemctl edit kfd -> [Service] SystemCallFilter=@chown"
+        assert fault.fix == "systemctl edit kfd -> [Service] SystemCallFilter=@chown" + RESTART
 
 
 def test_what_it_does_not_see() -> None:
     hidden = {"ProtectHome": "yes", "PrivateTmp": "yes", "InaccessiblePaths": "-/secret"}
     found = faults(hidden, read=("/home/anna", "/tmp/x", "/secret/a", "/srv"))
     assert [fix for _, fix in found] == [
-        "systemctl edit kfd -> [Service] ProtectHome=read-only",
+        "systemctl edit kfd -> [Service] ProtectHome=read-only" + RESTART,
         "name a directory elsewhere",
-        "systemctl edit kfd -> [Service] InaccessiblePaths=  (empties the list)",
+        "systemctl edit kfd -> [Service] InaccessiblePaths=" + RESTART,
     ]
     assert faults({"ProtectHome": "read-only"}, read=("/home/anna",)) == []

@@ -15,6 +15,7 @@ from kfd.daemon.ledger import LedgerError, disposals
 from kfd.daemon.ledger.disposals import Disposal
 from kfd.daemon.stage import Stage
 from kfd.paths import escape
+from kfd.unit import writable
 
 log = logging.getLogger(__name__)
 
@@ -106,9 +107,9 @@ class Thereafter(Stage):
         directories = [self._route.directory]
         if self._route.then.directory is not None:
             directories.append(self._route.then.directory)
-        places = " ".join(map(str, directories))
         if error.errno == errno.EROFS:
-            return f"systemctl edit kfd -> [Service] ReadWritePaths={places}"
+            return writable(directories)
+        places = " ".join(map(str, directories))
         if error.errno in (errno.EACCES, errno.EPERM):
             return f"let kfd's user write in {places}, or then: keep; it is tried again"
         if error.errno == errno.EXDEV:

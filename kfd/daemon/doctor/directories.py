@@ -16,6 +16,7 @@ from kfd.daemon.publishing.destination import Destination
 from kfd.daemon.watcher.mounts import mount_of, mount_points_below
 from kfd.examination.checks import doubtful, well, wrong
 from kfd.paths import escape
+from kfd.unit import drop_in, writable
 from kfd.units import human_size
 
 _PROBE = "user.kfd.probe"
@@ -118,7 +119,7 @@ def _give(name: str, probe: int, group: int) -> Iterator[Check]:
     except OSError as error:
         yield wrong(
             name, f"files can't be given to group {group}: {error.strerror}",
-            f"systemctl edit kfd -> [Service] SystemCallFilter=@chown SupplementaryGroups={group}",
+            drop_in(f"SystemCallFilter=@chown SupplementaryGroups={group}"),
         )  # fmt: skip
 
 
@@ -147,11 +148,7 @@ def _unwritable(directory: Path) -> OSError | None:
 def _cannot_write(name: str, directory: Path, together: list[Path]) -> Check:
     fault = _unwritable(directory)
     if fault is not None and fault.errno == errno.EROFS:
-        places = " ".join(map(str, together))
-        return wrong(
-            name, f"read-only for the service: {directory}",
-            f"systemctl edit kfd -> [Service] ReadWritePaths={places}",
-        )  # fmt: skip
+        return wrong(name, f"read-only for the service: {directory}", writable(together))
     if fault is not None and fault.errno == errno.ENOENT:
         return wrong(name, f"{directory} is missing", f"mkdir -p {directory}; chown kfd it")
     return wrong(name, f"kfd may not write in {directory}", f"chown kfd {directory}, or setfacl")
@@ -166,8 +163,8 @@ def _unreadable(name: str, directory: Path, error: OSError) -> Check:
         case errno.EACCES | errno.EPERM:
             return wrong(
                 name, f"kfd may not read {directory}",
-                "let kfd's user read and search it, and all above it: chmod, setfacl, or"
-                " systemctl edit kfd -> [Service] SupplementaryGroups=GROUP;"
-                " below /home ProtectHome=read-only is needed",
+                "let kfd's user read and search it, and all above it (below /home"
+                " ProtectHome=read-only, too): chmod, setfacl, or "
+                + drop_in("SupplementaryGroups=GROUP"),
             )  # fmt: skip
     return wrong(name, f"{directory} cannot be read: {error.strerror}", "see to the disk or share")

@@ -68,11 +68,12 @@ class Endpoint(Stage):
     def _listen(self) -> None:
         """Listen where it is wanted now."""
         wanted = self._wanted
+        if wanted is None:
+            self._health.clear(_SCOPE, "listen")
         if wanted == self._address:
             return
         self._close()
         if wanted is None:
-            self._health.clear(_SCOPE, "listen")
             return
         try:
             self._listening = _listening_at(wanted)

@@ -76,7 +76,7 @@ def test_groups(shared: Path) -> None:
     assert "no group no-such-group" in str(fault)
     (fault,) = faults(shared, STRANGER, owner_group="root")
     assert "not a member of root" in str(fault)
-    assert fault.fix.endswith("SupplementaryGroups=root")
+    assert fault.fix.endswith("SupplementaryGroups=root; then systemctl restart kfd")
 
 
 def test_modes_count_as_they_do_for_the_kernel(tmp_path: Path) -> None:

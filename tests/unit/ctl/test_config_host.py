@@ -87,12 +87,13 @@ def test_what_the_sandbox_forbids_comes_with_the_drop_in(tmp_path: Path, unit: S
         }
     )
     faults = list(host_faults(config, unit))
-    places = f"{tmp_path}/in /srv/in /srv/out"
+    places = [f"{tmp_path}/in", "/srv/in", "/srv/out"]
+    allowed = " ".join(f"-{place}" for place in places)
     assert {fault.fix for fault in faults} == {
-        f"systemctl edit kfd -> [Service] ReadWritePaths={places}"
+        f"systemctl edit kfd -> [Service] ReadWritePaths={allowed}; then systemctl restart kfd"
     }
     assert [str(fault) for fault in faults] == [
-        f"read-only for the service: {place}" for place in places.split()
+        f"read-only for the service: {place}" for place in places
     ]
 
 
