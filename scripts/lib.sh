@@ -15,6 +15,16 @@ die() {
     exit 1
 }
 
+# help_if_asked "$@": with --help, prints what stands at the head of the script, and ends.
+help_if_asked() {
+    case ${1:-} in
+        -h | --help)
+            sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
+            exit 0
+            ;;
+    esac
+}
+
 # quietly COMMAND...: its output is shown only if it fails, its exit status is kept.
 quietly() {
     quiet_log=$(mktemp)
@@ -98,6 +108,28 @@ need_environment() {
 # The environment's programs name its Python by its full path, so a moved one doesn't work.
 works() {
     "$1/bin/pip" --version >/dev/null 2>&1
+}
+
+# need_peer: the programs of openmsistream, which the peer's wire is tried and measured with, in an
+# environment of their own, .venv-peer; KFD_PEER names it, or another one that has them. They are
+# installed as whoever wrote them published them, and never in kfd's environment: they are GPL.
+# shellcheck disable=SC2094 # as above
+need_peer() {
+    [ -z "${KFD_PEER:-}" ] || return 0
+    need_python
+    export KFD_PEER="$checkout/.venv-peer"
+    (
+        flock 8
+        stamp="$checkout openmsistream==1.8.8"
+        [ "$(cat "$KFD_PEER/installed" 2>/dev/null)" = "$stamp" ] && "$KFD_PEER/bin/python" -c '' &&
+            exit
+        say "preparing $KFD_PEER ..."
+        works "$KFD_PEER" || quietly python3 -m venv --clear "$KFD_PEER" ||
+            die "could not make $KFD_PEER"
+        quietly "$KFD_PEER/bin/python" -m pip install -q "${stamp##* }" ||
+            die "could not install openmsistream with pip"
+        printf '%s\n' "$stamp" >"$KFD_PEER/installed"
+    ) 8<"$checkout" || exit 1
 }
 
 # need_fault_tools: what faults are made with, if this is root; elsewhere those tests are skipped.

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -95,6 +96,16 @@ class Container:
     def path(self, name: str) -> Path:
         """A file of its, as this machine sees it. Symbolic links on the way lead elsewhere."""
         return Path(f"/proc/{self._init}/root{name}")
+
+    def host_pid(self, pid: int) -> int:
+        """The number that a process of its has on this machine."""
+        mine = os.readlink(f"/proc/{self._init}/ns/pid")
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                told = (process / "status").read_text().partition("NSpid:")[2].splitlines()[0]
+                if int(told.split()[-1]) == pid and os.readlink(process / "ns/pid") == mine:
+                    return int(process.name)
+        raise AssertionError(f"no process {pid} is in the container")
 
     def __enter__(self) -> Self:
         self._console = tempfile.TemporaryFile()

@@ -51,6 +51,8 @@ def test_package_installs_runs_upgrades_and_goes(machine: Container, package: Pa
     assert machine.run("stat", "-c", "%a %U %G", CONFIGURATION).stdout.strip() == "640 root kfd"
     for page in ("man8/kfd.8", "man1/kfdctl.1", "man5/kfd.yaml.5"):
         machine.run("test", "-s", f"/usr/share/man/{page}.gz")
+    for shared in ("prometheus/kfd-alerts.yaml", "grafana/kfd.json"):
+        machine.run("test", "-s", f"/usr/share/kfd/{shared}")
     assert "_kfdctl" in machine.run(
         "cat", "/usr/share/bash-completion/completions/kfdctl"
     ).stdout  # fmt: skip
@@ -68,6 +70,11 @@ def test_package_installs_runs_upgrades_and_goes(machine: Container, package: Pa
     machine.run("kfdctl", "send", "/usr/bin/cmp")
     eventually(lambda: _is_published(machine, "cmp"))
 
+    machine.run("systemctl", "enable", "kfd")
+    machine.run("dpkg", "--remove", "kfd")
+    assert machine.run("systemctl", "is-active", "kfd", check=False).stdout.strip() == "inactive"
+    link = "/etc/systemd/system/multi-user.target.wants/kfd.service"
+    assert machine.run("test", "-L", link, check=False).returncode == 1
     machine.run("dpkg", "--purge", "kfd")
     for path in ("/usr/lib/kfd", "/usr/bin/kfd", "/etc/kfd", "/var/lib/kfd"):
         assert machine.run("test", "-e", path, check=False).returncode == 1, path
@@ -79,7 +86,7 @@ def _configure(machine: Container) -> None:
     machine.run("install", "-d", "-o", "kfd", "-g", "kfd", "/srv/scope", "/srv/lab")
     drop_in = "/etc/systemd/system/kfd.service.d"
     machine.run("mkdir", "-p", drop_in)
-    text = "[Service]\\nReadWritePaths=/srv/lab\\n"
+    text = "[Service]\\nReadWritePaths=-/srv/lab\\n"
     machine.run("sh", "-c", f"printf '{text}' >{drop_in}/paths.conf")
     machine.run("systemctl", "daemon-reload")
 
