@@ -28,6 +28,7 @@ class Recorder:
     def __init__(self) -> None:
         self.versions: list[FileVersion] = []
         self.largest_batch = 0
+        self.born_ns = 0  # files that are older are skipped
         self.scans = 0  # of trees with fewer files than a batch
         self.gate = threading.Event()
         self.gate.set()
@@ -43,6 +44,9 @@ class Recorder:
         self.scans += 1
         self.largest_batch = max(self.largest_batch, len(versions))
         return [version for version in versions if _key(version) not in self._known]
+
+    def skips(self, version: FileVersion) -> bool:
+        return version.ctime_ns < self.born_ns
 
     def of(self, path: bytes | str) -> list[FileVersion]:
         return [one for one in self.versions if one.path == os.fsencode(path)]

@@ -66,3 +66,6 @@ class FileSink(Protocol):
 
     def unknown(self, route: str, versions: Sequence[FileVersion]) -> Sequence[FileVersion]:
         """Those whose (path, device, inode, size, mtime_ns) isn't known as sent or queued."""
+
+    def skips(self, version: FileVersion) -> bool:
+        """Whether this one would only be remembered, not sent: it was there before the route."""

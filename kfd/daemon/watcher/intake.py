@@ -14,7 +14,7 @@ from kfd.daemon.watcher.candidates import Candidates
 from kfd.daemon.watcher.root import Root
 from kfd.daemon.watcher.scans import Scan
 from kfd.daemon.watcher.signs import Sign
-from kfd.daemon.watcher.sweep import Enter, Found, look_up, walk
+from kfd.daemon.watcher.sweep import Enter, Failed, Found, look_up, unreadable, walk
 from kfd.daemon.watcher.tally import Tally
 from kfd.paths import BadPath, check_wire_path
 from kfd.selection import Selection
@@ -42,14 +42,12 @@ class Intake:
         self._sink = sink
         self._candidates = Candidates(limit)
         self._unsendable = Tally(
-            health, route, "names", "names that can't be sent", "rename these files"
+            *(health, route, "names", "names that can't be sent"),
+            f"rename these files, then: kfdctl rescan {route}",
         )
         self._unreadable = Tally(
-            health,
-            route,
-            "unreadable",
-            "directories or files that can't be looked at",
-            "give the daemon's user read and search permission on them",
+            *(health, route, "unreadable", "directories or files that can't be read"),
+            f"let kfd's user read and search them, then: kfdctl rescan {route}",
         )
         self.inodes = True  # whether device and inode tell files apart here
         self.settle = 0.0  # seconds for which a file must stand still
@@ -82,9 +80,13 @@ class Intake:
     def hear(self, signs: Mapping[bytes, Sign]) -> None:
         """Look at these files, at most a batch, and hand over those which have settled."""
         wanted = filter(self._wanted, signs)
-        self._hand_over(
-            [one for one in self._look_up(wanted) if self._has_settled(one, signs[one.path])]
-        )
+        settled = [one for one in self._look_up(wanted) if self._has_settled(one, signs[one.path])]
+        readable = self._readable(settled, lambda *_: None)
+        self._hand_over(readable)
+        readable_paths = {one.path for one in readable}
+        for one in settled:  # many a program closes a file first, and lets others read it then
+            if one.path not in readable_paths:
+                self._wait_for(one)
 
     def look_at_candidates(self) -> None:
         """Hand over those, at most a batch, which have stood still long enough."""
@@ -97,7 +99,8 @@ class Intake:
             if path not in versions:
                 self._candidates.discard(path)
         again = now + self.settle
-        self._hand_over([one for one in versions.values() if self._candidates.stands(one, again)])
+        stood = [one for one in versions.values() if self._candidates.stands(one, again)]
+        self._hand_over(self._readable(stood, self._failed))
 
     def scan(self, top: bytes, enter: Enter) -> Scan:
         """Look at all files below the directory ``top``, b"" for all; yields between batches."""
@@ -134,15 +137,19 @@ class Intake:
         """Go on with a batch that a scan has found."""
         if batch:
             unknown = self._sink.unknown(self._route, batch)
-            self._hand_over([one for one in unknown if self._has_settled(one, Sign.FOUND)])
+            settled = [one for one in unknown if self._has_settled(one, Sign.FOUND)]
+            self._hand_over(self._readable(settled, self._failed))
 
     def _has_settled(self, version: FileVersion, sign: Sign) -> bool:
         """Whether the file can be sent at once; if not, it is a candidate from now on."""
         if sign is Sign.CLOSED or (sign is Sign.FOUND and self._is_old(version)):
             return True
+        self._wait_for(version)
+        return False
+
+    def _wait_for(self, version: FileVersion) -> None:
         if not self._candidates.add(version, time.monotonic() + self.settle):
             self.dropped = True
-        return False
 
     def _is_old(self, version: FileVersion) -> bool:
         return time.time_ns() - version.mtime_ns > self.settle * 1e9
@@ -152,6 +159,15 @@ class Intake:
             self._candidates.discard(version.path)
         if settled:
             self._sink.settled(self._route, settled)
+
+    def _readable(self, versions: list[FileVersion], failed: Failed) -> list[FileVersion]:
+        """Without those that kfd may not read: each scan would add one more that failed."""
+        wanted = [one.path for one in versions if not self._sink.skips(one)]
+        if not wanted:
+            return versions
+        with self._root.opened() as descriptor:
+            closed = set(unreadable(descriptor, wanted, failed))
+        return [one for one in versions if one.path not in closed]
 
     def _look_up(self, paths: Iterable[bytes]) -> Iterator[FileVersion]:
         with self._root.opened() as descriptor:

@@ -19,6 +19,7 @@ Failed = Callable[[bytes, OSError], None]
 # What shows that a name isn't that of a directory, or of a file, any more.
 _VANISHED: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _STEP: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _LIST: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -65,6 +66,36 @@ def _statuses(
             yield path, os.stat(name, dir_fd=directory, follow_symlinks=False)
         except OSError as error:
             _tell(path, error, failed)
+
+
+def unreadable(root: int, paths: Iterable[bytes], failed: Failed) -> Iterator[bytes]:
+    """Those of the files below the tree's root that kfd may not read; ``failed`` hears why."""
+    for directory, group in groupby(paths, key=_parent):
+        names = list(group)
+        try:
+            with _opened_below(root, directory) as descriptor:
+                for path in names:
+                    if (error := _refused(descriptor, path.rpartition(b"/")[2])) is not None:
+                        failed(path, error)
+                        yield path
+        except OSError as error:
+            if error.errno not in _VANISHED:
+                failed(directory, error)
+                yield from names
+
+
+def _refused(directory: int, name: bytes) -> PermissionError | None:
+    """Why a file may not be read. Only opening it tells for sure: an older C library answers for
+    the mode alone, without access control lists. But that costs more, and few are refused."""
+    if os.access(name, os.R_OK, dir_fd=directory, effective_ids=True):
+        return None
+    try:
+        os.close(os.open(name, _READ, dir_fd=directory))
+    except PermissionError as error:
+        return error
+    except OSError:  # it is gone, or something else now
+        pass
+    return None
 
 
 class _Walker:

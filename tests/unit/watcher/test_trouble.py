@@ -124,7 +124,7 @@ def test_part_of_it_may_not_be_read(open_lab: Path, monkeypatch: pytest.MonkeyPa
     put(open_lab / "secret" / "a", mtime=LONG_AGO)
     put(open_lab / "b", mtime=LONG_AGO)
     with unprivileged(), watched(open_lab, settle=NEVER / 2) as seen:
-        seen.problem("can't be looked at: 1, such as secret: Permission denied")
+        seen.problem("can't be read: 1, such as secret: Permission denied")
         seen.saw("b")
         os.seteuid(0)
         (open_lab / "secret").chmod(0o755)
