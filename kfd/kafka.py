@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, wraps
+from operator import methodcaller
 from typing import Any, ParamSpec
 
 from confluent_kafka import (
@@ -43,6 +44,7 @@ RECORD_OVERHEAD = 16 * 1024 + 512
 _ANY_TOPIC = "__consumer_offsets"
 _START = "start the brokers, or mend kafka: in the configuration"
 _NOTHING: Mapping[str, str] = {}
+_ask_headers = methodcaller("headers")
 _PROPERTY = re.compile(r"property[: ]*\"([^\"]+)\"")
 
 Arguments = ParamSpec("Arguments")
@@ -156,6 +158,20 @@ def groupless_consumer(
         raise refused_properties(error, properties) from error
 
 
+def headers_of(message: Any) -> Sequence[tuple[str, bytes | None]] | None:
+    """The headers of a record; none where the client can't show them, so that it is foreign.
+
+    Of a header whose name isn't UTF-8 confluent-kafka gives a result and an exception at once.
+    Called from C, that is a :class:`SystemError` here; a call that the interpreter has specialized
+    after some records would have it come up anywhere later, and end the thread.
+    """
+    try:
+        headers: Sequence[tuple[str, bytes | None]] | None = _ask_headers(message)
+    except (SystemError, UnicodeDecodeError):
+        return None
+    return headers
+
+
 def describe(error: KafkaError) -> str:
     """An error in words, without librdkafka's prefixes."""
     text: str = error.str()
@@ -247,12 +263,18 @@ class ClusterView:
         self._result(answer, name, {KafkaError.TOPIC_ALREADY_EXISTS})
 
     def low_watermarks(self, partitions: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
-        """The oldest offset that each (topic, partition) still has.
+        """The oldest offset that each (topic, partition) still has; as :meth:`watermarks`."""
+        return {one: low for one, (low, _) in self.watermarks(partitions).items()}
+
+    def watermarks(
+        self, partitions: Iterable[tuple[str, int]]
+    ) -> dict[tuple[str, int], tuple[int, int]]:
+        """The oldest offset that each (topic, partition) still has, and the one that comes next.
 
         Not by the admin client: asked for offsets while a broker goes away, it ends the process
         with a failed assertion (librdkafka 2.16). Raises :class:`TopicRefusedError` too.
         """
-        lows = {}
+        found = {}
         for topic, partition in partitions:
             one = TopicPartition(topic, partition)
             try:
@@ -261,8 +283,8 @@ class ClusterView:
                 raise self._failure(topic, error, error.args[0].code()) from error
             if answer is None:
                 raise BrokerAwayError(self._last_error or "no answer in time", fix=_START)
-            lows[topic, partition], _ = answer
-        return lows
+            found[topic, partition] = answer
+        return found
 
     @cached_property
     def _reader(self) -> Consumer:

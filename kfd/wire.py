@@ -19,6 +19,7 @@ from msgpack import OutOfData, Unpacker, packb, unpackb
 from kfd.paths import BadPath, check_wire_path
 
 HEADER_NAME: Final = "kfd"
+RECEIPTS_SUFFIX: Final = ".receipts"  # of the topic for receipts about files; no other ends so
 VERSION: Final = 1
 MAX_HEADER: Final = 16 * 1024  # bytes
 FLAG_SEALED: Final = 1
@@ -223,15 +224,22 @@ def _pick(value: object, types: Mapping[str, type], reason: Reason) -> list[Any]
     if type(value) is not dict:
         raise BadRecord(reason, "not a map")
     picked = [value.get(name) for name in types]
-    for item, (name, kind) in zip(picked, types.items(), strict=True):
-        if type(item) is not kind:
-            raise BadRecord(reason, f"{name} is missing or has the wrong type")
+    if [*map(type, picked)] != [*types.values()]:
+        wrong = next(name for name, kind in types.items() if type(value.get(name)) is not kind)
+        raise BadRecord(reason, f"{wrong} is missing or has the wrong type")
     return picked
 
 
 def _require(rule: bool, reason: Reason, detail: str) -> None:
     if not rule:
         raise BadRecord(reason, detail)
+
+
+def _require_all(reason: Reason, *rules: tuple[bool, str]) -> None:
+    """As :func:`_require` of each; one call, for they are many and each record has them."""
+    for rule, detail in rules:
+        if not rule:
+            raise BadRecord(reason, detail)
 
 
 def _check_header(header: Header) -> None:
@@ -253,18 +261,22 @@ def _check_header(header: Header) -> None:
 
 
 def _check_begin(begin: Begin) -> None:
-    bad = Reason.MALFORMED_BEGIN
     counts = (begin.generation, begin.size, begin.mode, begin.chunk_size, begin.chunks)
-    _require(min(counts) >= 0, bad, "a negative number")
-    _require(max(counts) < _INT_LIMIT, bad, "a number is out of range")
-    _require(-_INT_LIMIT <= begin.mtime_ns < _INT_LIMIT, bad, "mtime_ns is out of range")
-    _require(len(begin.instance) == INSTANCE_SIZE, bad, "instance is not 16 bytes")
-    _require(is_origin(begin.origin), bad, "origin is not a valid name")
-    _require(is_topic(begin.topic), bad, "topic is not a valid name")
-    _require(begin.chunk_size.bit_count() == 1, bad, "chunk_size is no power of two")
+    _require_all(
+        Reason.MALFORMED_BEGIN,
+        (min(counts) >= 0, "a negative number"),
+        (max(counts) < _INT_LIMIT, "a number is out of range"),
+        (-_INT_LIMIT <= begin.mtime_ns < _INT_LIMIT, "mtime_ns is out of range"),
+        (len(begin.instance) == INSTANCE_SIZE, "instance is not 16 bytes"),
+        (is_origin(begin.origin), "origin is not a valid name"),
+        (is_topic(begin.topic), "topic is not a valid name"),
+        (begin.chunk_size.bit_count() == 1, "chunk_size is no power of two"),
+    )
     counted = chunk_count(begin.size, begin.chunk_size)
-    _require(begin.chunks == counted, bad, "chunks does not follow from size and chunk_size")
-    _check_begin_meta(begin.meta)
+    agrees = begin.chunks == counted
+    _require(agrees, Reason.MALFORMED_BEGIN, "chunks does not follow from size and chunk_size")
+    if begin.meta:
+        _check_begin_meta(begin.meta)
     try:
         check_wire_path(begin.path)
     except BadPath as error:

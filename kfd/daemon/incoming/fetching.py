@@ -7,6 +7,7 @@ Which partitions are taken, where they begin and what is committed is decided el
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -14,7 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from kfd.daemon.incoming.commits import of_topic
 from kfd.daemon.incoming.membership import Assignment, Membership
 from kfd.daemon.incoming.record import Record
-from kfd.kafka import Topic, raising, refused_properties
+from kfd.kafka import Topic, headers_of, raising, refused_properties
 
 BATCH = 256  # records
 POLL_SECONDS = 0.2
@@ -74,7 +75,8 @@ class Fetcher:
 
     def records(self, messages: Iterable[Message]) -> list[Record]:
         """Those of the messages that are records of our partitions."""
-        return [one for message in messages if (one := self._record(message)) is not None]
+        read = self._timed if self._membership.alone else self._record
+        return [one for message in messages if (one := read(message)) is not None]
 
     def read(self, partitions: list[TopicPartition]) -> None:
         """Fetch these from their offsets: all that are ours where the group deals out the whole."""
@@ -115,6 +117,11 @@ class Fetcher:
         )
         return max(0, high - max(low, position)) if high >= 0 else None
 
+    def _timed(self, message: Message) -> Record | None:
+        """With its time: of files that are spread over partitions it tells which is newer."""
+        record = self._record(message)
+        return record and replace(record, timestamp=message.timestamp()[1])
+
     def _record(self, message: Message) -> Record | None:
         fetched: Any = message  # the client's types allow what Kafka doesn't
         partition: int = fetched.partition()
@@ -122,7 +129,7 @@ class Fetcher:
             return None
         if partition not in self._assignment.partitions:  # fetched before it was given up
             return None
-        return Record(partition, fetched.offset(), _headers(fetched), fetched.value())
+        return Record(partition, fetched.offset(), headers_of(fetched), fetched.value())
 
 
 Dealt = Callable[[Fetcher, Sequence[TopicPartition]], None]
@@ -132,15 +139,3 @@ Dealt = Callable[[Fetcher, Sequence[TopicPartition]], None]
 def is_fatal(error: KafkaError) -> bool:
     """Whether the client can't go on. As a message it has the code, but not the flag."""
     return bool(error.fatal() or error.code() == KafkaError._FATAL)  # noqa: SLF001 - public name
-
-
-def _headers(message: Any) -> Sequence[tuple[str, bytes | None]] | None:
-    """The headers of a record; none where the client can't show them, so that it is foreign.
-
-    confluent-kafka raises :class:`SystemError` for a header whose name isn't UTF-8.
-    """
-    try:
-        headers: Sequence[tuple[str, bytes | None]] | None = message.headers()
-    except (SystemError, UnicodeDecodeError):
-        return None
-    return headers
