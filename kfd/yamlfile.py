@@ -55,7 +55,12 @@ class Document:
 
 def read(path: Path) -> Document:
     """Read ``path``; raises :class:`ConfigError` or :class:`PermissionProblemError`."""
-    return parse(_decoded(_content(path), path), path.name)
+    return parse(text_of(path), path.name)
+
+
+def text_of(path: Path) -> str:
+    """What is in a configuration file; raises as :func:`read`."""
+    return _decoded(_content(path), path)
 
 
 def small_file(path: Path, limit: int) -> bytes:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from kfd.ctl.importing import import_command
 from kfd.ctl.render import count, note, print_json, say
 from kfd.ctl.settings import Settings, global_options, verb
 from kfd.errors import ExitCode, UsageError, all_of
@@ -20,7 +21,7 @@ from kfd.units import human_size
 if TYPE_CHECKING:
     from kfd.config import Config, Upload
 
-_DEFAULT = Path("/etc/kfd/kfd.yaml")
+DEFAULT_CONFIG = Path("/etc/kfd/kfd.yaml")
 
 _FILE = click.Path(path_type=Path, readable=False)  # what it can't be read for is said by kfd
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -47,7 +48,10 @@ class Waiting:
 @click.group(no_args_is_help=False)
 @global_options
 def config_command(**_: object) -> None:
-    """Check or show a configuration file."""
+    """Check, show or import a configuration file."""
+
+
+config_command.add_command(import_command)
 
 
 @config_command.command()
@@ -89,7 +93,7 @@ def show(settings: Settings, file: Path | None, named: Path | None) -> None:
 def _chosen(file: Path | None, named: Path | None) -> Path:
     if file is not None and named is not None:
         raise UsageError("FILE and --config are the same", fix="give one of the two")
-    return file or named or _DEFAULT
+    return file or named or DEFAULT_CONFIG
 
 
 def _load(path: Path) -> Config:
@@ -108,7 +112,7 @@ def _check_host(config: Config, path: Path) -> None:
     from kfd.ctl.service import service  # noqa: PLC0415 - likewise
     from kfd.kafka import ClusterView, RefusedPropertyError  # noqa: PLC0415 - costs librdkafka
 
-    unit = service() if path == _DEFAULT else None
+    unit = service() if path == DEFAULT_CONFIG else None
     properties, faults = properties_of(config, unit)
     faults += host_faults(config, unit)
     try:

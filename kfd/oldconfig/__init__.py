@@ -1,0 +1,2 @@
+"""Configuration files of openmsistream and its predecessors, and what of them is kfd's: for
+``kfdctl config import``."""
