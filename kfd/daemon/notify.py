@@ -47,7 +47,12 @@ class Notifier:
         self._systemd.notify(message)
 
 
+def watchdog_seconds() -> float | None:
+    """The unit's ``WatchdogSec=``; None where there is none."""
+    microseconds = os.environ.get("WATCHDOG_USEC", "")
+    return int(microseconds) / 1e6 if microseconds.isdecimal() else None
+
+
 def watchdog_interval() -> float:
     """Seconds between two feedings: half of what systemd allows, at most 5."""
-    microseconds = os.environ.get("WATCHDOG_USEC", "")
-    return min(5.0, int(microseconds) / 2e6) if microseconds.isdecimal() else 5.0
+    return min(5.0, (watchdog_seconds() or 10.0) / 2)

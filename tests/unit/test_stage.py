@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from kfd.daemon.stage import Stage
 from tests.parts import running
+from tests.support import eventually
+
+
+def _as_the_kernel_names_them() -> list[str]:
+    return [task.joinpath("comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
 
 
 class Once(Stage):
@@ -30,6 +36,7 @@ def test_stage_is_a_named_thread_that_ends_when_asked() -> None:
     with running(stage):
         assert stage.alive
         assert "once" in {thread.name for thread in threading.enumerate()}
+        eventually(lambda: "once" in _as_the_kernel_names_them())
         assert not stage.join(0)
     assert not stage.alive
     stage.stop()
