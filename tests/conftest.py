@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.broker import Broker, new_topic, running_broker
 from tests.faults import frame
+from tests.postgres import PostgreSQL, running_postgresql
 
 # How long an example takes says nothing on a machine that does other things too.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -92,3 +93,20 @@ def make_topic(bootstrap: str) -> Iterator[Callable[..., str]]:
 def topic(make_topic: Callable[..., str]) -> str:
     """A new topic of 8 partitions."""
     return make_topic()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgreSQL]:
+    """A real PostgreSQL server of this process of tests; each test makes a database of its own.
+    Who stops it starts it again."""
+    with running_postgresql() as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: PostgreSQL, request: pytest.FixtureRequest) -> str:
+    """A new database of that server."""
+    name = f"t{abs(hash(request.node.nodeid)) % 10**12}"
+    postgres.execute("postgres", f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    postgres.execute("postgres", f"CREATE DATABASE {name}")
+    return name

@@ -14,6 +14,7 @@ from kfd.control import (
     DaemonState,
     Direction,
     DownloadRoute,
+    ListParameters,
     Problem,
     Sent,
     State,
@@ -21,11 +22,28 @@ from kfd.control import (
     Transfer,
     UploadRoute,
 )
+from kfd.control.catalogue import (
+    Added,
+    Catalogue,
+    ListCataloguesReply,
+    RefusedRow,
+    RetryCatalogueReply,
+    WaitForCatalogueReply,
+)
 from kfd.control.events import Event
 from kfd.control.examination import AclsReply, Check, Grant, Resource
+from kfd.control.quarantine import (
+    ListQuarantineReply,
+    Prospect,
+    PurgeReply,
+    Quarantined,
+    ReleaseReply,
+    ShowQuarantinedReply,
+)
 from kfd.control.reloading import ReloadReply
 from kfd.control.transfers import Details, Refusal
 from kfd.daemon.operations import (
+    AddRequest,
     Asker,
     DrainProgress,
     OfferedFile,
@@ -40,6 +58,13 @@ from kfd.paths import escape
 VERSION = "9.8.7"
 TID = "00" * 12 + "9f2c41d7"  # of the first file that is sent
 NOON = time.mktime((2024, 5, 17, 12, 0, 0, 0, 0, -1))
+
+
+CATALOGUE = Catalogue("lab", "sql", 3, 1, 20, 1_700_000_000.0, again=False)
+
+
+def refused_row(tid: str) -> RefusedRow:
+    return RefusedRow("lab", tid, "run\x1b.trc", "too long", 1_700_000_000.0)
 
 
 class MemoryOperations:
@@ -66,6 +91,7 @@ class MemoryOperations:
         self.paused: set[str] = set()
         self.flying = 0
         self.checks: list[Check] = []
+        self.set_aside: dict[str, Quarantined] = {}
 
     def send(self, request: SendRequest) -> list[Sent]:
         with self.changed:
@@ -112,6 +138,54 @@ class MemoryOperations:
         self.changes += 1
         self.changed.notify_all()
 
+    def list_quarantine(self, route: str | None, limit: int) -> ListQuarantineReply:
+        entries = [one for one in self.set_aside.values() if route in (None, one.route)]
+        return ListQuarantineReply(entries[:limit], sum(one.size for one in entries), 10 << 30)
+
+    def show_quarantined(self, tid: str, route: str | None) -> ShowQuarantinedReply:
+        entry = self._set_aside(tid)
+        prospect = Prospect("lab/run42.trc", "", "")
+        file = f"/data/lab/.kfd/quarantine/{entry.tid}-0"
+        told = f"quarantined: {entry.reason}"
+        meta = {"run": "42"}
+        return ShowQuarantinedReply(entry, NOON, "ab" * 32, meta, file, told, prospect)
+
+    def list_catalogues(self, name: str | None, limit: int) -> ListCataloguesReply:
+        return ListCataloguesReply([CATALOGUE], [refused_row("0" * 32)][:limit])
+
+    def add(self, request: AddRequest) -> list[Added]:
+        return [
+            Added(f"{at:032x}", escape(os.path.basename(one.source or b"")), 1, "ab" * 32)
+            for at, one in enumerate(request.files)
+        ]
+
+    def added(self, tids: Sequence[str], name: str | None) -> WaitForCatalogueReply:
+        return WaitForCatalogueReply([], [])
+
+    def retry_catalogue(self, name: str | None, *, everything: bool) -> RetryCatalogueReply:
+        return RetryCatalogueReply([CATALOGUE.name], 1)
+
+    def release(self, tid: str, route: str | None, name: bytes | None) -> ReleaseReply:
+        entry = self._set_aside(tid)
+        if not entry.held:
+            raise KfdError(f"the content of {entry.path} isn't there", fix="send it again")
+        del self.set_aside[entry.tid]
+        return ReleaseReply(entry, escape(name) if name is not None else entry.path)
+
+    def purge(self, tids: Sequence[str], route: str | None) -> PurgeReply:
+        gone = [self.set_aside.pop(self._set_aside(tid).tid) for tid in tids]
+        return PurgeReply(len(gone), sum(one.size for one in gone))
+
+    def purge_older(self, seconds: float, route: str | None) -> PurgeReply:
+        before = time.time() - seconds
+        return self.purge([one.tid for one in self.set_aside.values() if one.at <= before], route)
+
+    def _set_aside(self, tid: str) -> Quarantined:
+        for full, entry in self.set_aside.items():
+            if full.endswith(tid):
+                return entry
+        raise NoSuchTransferError(f"{tid} isn't in quarantine", fix="kfdctl quarantine list")
+
     def transfers(self, tids: Sequence[str]) -> list[Transfer]:
         with self.changed:
             return [self._find(tid) for tid in tids]
@@ -122,16 +196,16 @@ class MemoryOperations:
             raise NoSuchTransferError(f"no transfer {tid}", fix="see kfdctl list")
         return found[0]
 
-    def list_transfers(self, state: str | None, route: str | None, limit: int) -> list[Transfer]:
+    def list_transfers(self, wanted: ListParameters) -> list[Transfer]:
         with self.changed:
             found = [
                 one
                 for one in reversed(self.known.values())
-                if state in (None, one.state) and route in (None, one.route)
+                if wanted.state in (None, one.state) and wanted.route in (None, one.route)
             ]
-            return found[:limit]
+            return found[: wanted.limit]
 
-    def looks_at_all(self, state: str | None) -> bool:
+    def looks_at_all(self, wanted: ListParameters) -> bool:
         return self.complete
 
     def show(self, tid: str) -> tuple[Transfer, Details]:
@@ -316,6 +390,14 @@ def transfer(tid: str, **fields: object) -> Transfer:
     return replace(base, **fields)
 
 
+def quarantined(tid: str, **fields: object) -> Quarantined:
+    base = Quarantined(
+        *(tid, "archive", "lecroy_files", "scope3", "run42.trc", None, 2048),
+        *("its name can't be used here: Not a directory", NOON, True, ""),
+    )
+    return replace(base, **fields)
+
+
 def status(**fields: object) -> Status:
     base = Status(
         version=VERSION,
@@ -332,6 +414,8 @@ def status(**fields: object) -> Status:
         queue_bytes=1 << 20,
         queue_bytes_max=64 << 20,
         quarantine=0,
+        quarantine_used=0,
+        quarantine_max=10 << 30,
         disk_free=81 << 30,
         spool_used=0,
         spool_max=20 << 30,

@@ -1,8 +1,9 @@
 """What differs between the configuration that runs and one that is to run: what a reload applies at
 once, and what waits for a restart.
 
-Applied at once are the routes and what is asked for each time that it is needed. Everything that
-Kafka's clients, the pools, the queue or the control socket were made with needs a restart.
+Applied at once are the routes, the catalogues, and what is asked for each time that it is needed.
+Everything that Kafka's clients, the pools, the queue or the control socket were made with needs a
+restart.
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from kfd.config.model import Config, Download, Upload
+from kfd.config.model import Config
 
-SECTIONS = ("uploads", "downloads")
-LIVE = ("create_topics", "chunk_size", "spool_max", "history", "metrics")
+SECTIONS = ("uploads", "downloads", "catalogue")
+LIVE = ("create_topics", "chunk_size", "spool_max", "quarantine_max", "history", "metrics")
 _OWN = ("origin", "kafka", *SECTIONS, *LIVE)  # compared by rules of their own, or never different
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Routes by their full name (``uploads.scope3``), settings by their key (``queue.size``)."""
+    """Routes and catalogues by their full name (``uploads.scope3``), settings by their key
+    (``queue.size``)."""
 
     added: tuple[str, ...]
     changed: tuple[str, ...]
@@ -50,7 +52,7 @@ def changes(
         restart.append("chunk_size")
     added, changed, removed = [], [], []
     for section in SECTIONS:
-        old, new = _routes(running, section), _routes(wanted, section)
+        old, new = _entries(running, section), _entries(wanted, section)
         added += [f"{section}.{name}" for name in new if name not in old]
         changed += [f"{section}.{name}" for name in new if name in old and new[name] != old[name]]
         removed += [f"{section}.{name}" for name in old if name not in new]
@@ -72,9 +74,9 @@ def _fits(running: Config, wanted: Config) -> bool:
     return running.chunk_size == wanted.chunk_size or wanted.chunk_size <= running.queue.size
 
 
-def _routes(config: Config, section: str) -> Mapping[str, Upload | Download]:
-    routes: Mapping[str, Upload | Download] = getattr(config, section)
-    return routes
+def _entries(config: Config, section: str) -> Mapping[str, object]:
+    entries: Mapping[str, object] = getattr(config, section)
+    return entries
 
 
 def _other_settings(running: Config, wanted: Config) -> Iterator[str]:

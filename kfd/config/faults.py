@@ -8,7 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from kfd.config.model import ROUTE_NAME, Config, Download, Upload
+from kfd.config.catalogues import CasJobsCatalogue, SqlCatalogue
+from kfd.config.model import Config, Download, Upload
+from kfd.config.sections import NAME_KEY
 from kfd.config.wrong import Wrong, WrongValuesError, nearest
 from kfd.errors import ConfigError
 from kfd.units import WrongValueError
@@ -59,10 +61,11 @@ def _validated(values: Mapping[str, object]) -> list[Wrong]:
 
 
 def _translated(detail: Mapping[str, Any]) -> list[Wrong]:
-    key: KeyPath = tuple(part for part in detail["loc"] if part != _KEY_ITSELF)
+    place: KeyPath = tuple(part for part in detail["loc"] if part != _KEY_ITSELF)
+    key = _without_kind(place)
     match detail["type"]:
         case "extra_forbidden":
-            return [Wrong(key, "unknown key", nearest(str(key[-1]), _known_keys(key[:-1])))]
+            return [Wrong(key, "unknown key", nearest(str(key[-1]), _known_keys(place[:-1])))]
         case "missing":
             return [Wrong(key, "missing", f"add {key[-1]}: {_EXAMPLES[str(key[-1])]}")]
         case "value_error":
@@ -73,6 +76,11 @@ def _translated(detail: Mapping[str, Any]) -> list[Wrong]:
             return [Wrong(key, "not a mapping", "write KEY: VALUE lines below it, indented")]
 
 
+def _without_kind(place: KeyPath) -> KeyPath:
+    """pydantic's place within a catalogue has its kind after its name, which no file has."""
+    return (*place[:2], *place[3:]) if place[:1] == ("catalogue",) else place
+
+
 def _refused(key: KeyPath, cause: Exception) -> list[Wrong]:
     if isinstance(cause, WrongValuesError):
         return [Wrong((*key, *fault.key), fault.what, fault.fix) for fault in cause.faults]
@@ -81,7 +89,11 @@ def _refused(key: KeyPath, cause: Exception) -> list[Wrong]:
 
 
 # What the keys that have no default look like.
-_EXAMPLES = {"directory": "/absolute/path", "topic": "NAME"}
+_EXAMPLES = {
+    "directory": "/absolute/path",
+    "topic": "NAME",
+    "url": "postgresql+psycopg://USER@HOST/DATABASE",
+}
 
 
 def _known_keys(section: KeyPath) -> list[str]:
@@ -90,6 +102,10 @@ def _known_keys(section: KeyPath) -> list[str]:
             return _keys(Upload)
         case ("downloads", _):
             return _keys(Download)
+        case ("catalogue", _, "casjobs"):
+            return _keys(CasJobsCatalogue)
+        case ("catalogue", _, _):
+            return _keys(SqlCatalogue)
         case (str(name),):
             model = Config.model_fields[name].annotation
             assert isinstance(model, type)
@@ -101,7 +117,7 @@ def _known_keys(section: KeyPath) -> list[str]:
 
 def _keys(model: type[BaseModel]) -> list[str]:
     fields = model.model_fields.items()
-    return [name for name, info in fields if info.validation_alias != ROUTE_NAME]
+    return [name for name, info in fields if info.validation_alias != NAME_KEY]
 
 
 def _without_echoes(faults: list[Wrong]) -> list[Wrong]:
@@ -116,8 +132,8 @@ def _without_echoes(faults: list[Wrong]) -> list[Wrong]:
 
 
 def _removable(key: KeyPath) -> KeyPath:
-    """What is taken out for a fault: of a route all, as it may need the key."""
-    return key[:2] if key[:1] in {("uploads",), ("downloads",)} else key
+    """What is taken out for a fault: of a route or catalogue all, as it may need the key."""
+    return key[:2] if key[:1] in {("uploads",), ("downloads",), ("catalogue",)} else key
 
 
 def _within(key: KeyPath, known: Iterable[KeyPath]) -> bool:

@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainSerializer,
     PlainValidator,
@@ -25,7 +23,10 @@ from pydantic import (
 )
 
 from kfd.config.address import AddressOrOff
+from kfd.config.catalogues import Catalogue
 from kfd.config.properties import KafkaProperties, parse_properties
+from kfd.config.secrets import revealed
+from kfd.config.sections import NAME_KEY, Section, named
 from kfd.config.values import (
     KEEP,
     ChunkSize,
@@ -37,6 +38,7 @@ from kfd.config.values import (
     Given,
     Group,
     LayoutText,
+    Metadata,
     MinFree,
     Name,
     Patterns,
@@ -59,38 +61,18 @@ from kfd.paths import Layout
 from kfd.units import Room, write_size
 from kfd.yamlfile import Places
 
-# The key under which the name of a route goes into its model. It cannot be meant in a file.
-ROUTE_NAME = "(name)"
-
-
 Existing = Literal["send", "skip"]
 Watch = Literal["auto", "inotify", "poll"]
 Start = Literal["earliest", "latest"]
 Count = Annotated[int, count(1, 1000)]
 Interval = Annotated[Duration, at_least(0.1, "100ms")]
-Format = Annotated[str, only("kfd", "kfd", "the peer's wire format comes later")]
+Format = Literal["kfd", "openmsistream"]  # of records
 
 
-def named_routes(routes: object) -> object:
-    """Give each route its name, and take an empty section or route for an empty mapping."""
-    if routes is None:
-        return {}
-    if not isinstance(routes, dict):
-        return routes
-    return {
-        name: {**(route or {}), ROUTE_NAME: name} if isinstance(route, dict | None) else route
-        for name, route in routes.items()
-    }
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class Upload(_Section):
+class Upload(Section):
     """A route from a directory to a topic."""
 
-    name: str = Field(validation_alias=ROUTE_NAME, exclude=True)
+    name: str = Field(validation_alias=NAME_KEY, exclude=True)
     directory: Directory
     topic: Topic
     include: SomePatterns = ("*",)
@@ -103,14 +85,15 @@ class Upload(_Section):
     receivers: Count = 1  # of whose receipts make a file delivered
     rate_limit: Rate = None
     send: Flag = True
-    format: Format = "kfd"
+    meta: Metadata = Field(default_factory=dict)  # goes with each file, below what --meta says
+    format: Annotated[Format, choice(Format)] = "kfd"
     seal_to: Annotated[tuple[str, ...], only([], (), "sealing comes later")] = ()
 
 
-class Download(_Section):
+class Download(Section):
     """A route from a topic to a directory."""
 
-    name: str = Field(validation_alias=ROUTE_NAME, exclude=True)
+    name: str = Field(validation_alias=NAME_KEY, exclude=True)
     topic: Topic
     directory: Directory
     layout: LayoutText = Layout.parse("{origin}/{path}")
@@ -120,27 +103,30 @@ class Download(_Section):
     directory_mode: DirectoryMode = 0o750
     owner_group: Annotated[UnixGroup | None, Given] = None  # None: the daemon's
     min_free: MinFree = Room(share=0.01)
-    format: Format = "kfd"
+    format: Annotated[Format, choice(Format)] = "kfd"
     max_size: Annotated[Size, at_least(1, "1B")] = 2**40
     incomplete_timeout: Annotated[Duration, at_least(1.0, "1s")] = 86400.0
+    meta: Metadata = Field(
+        default_factory=dict
+    )  # goes into the ledger and catalogues, above what the sender says
     sealed: Annotated[Flag, only_value("false", False, "sealing comes later")] = False
 
 
-class Pools(_Section):
+class Pools(Section):
     """How many threads send and receive; the same number for every route that receives."""
 
     producer_threads: Annotated[int, count(1, 256)] = 5
     consumer_threads: Annotated[int, count(1, 256)] = 5
 
 
-class Queue(_Section):
+class Queue(Section):
     """What may wait in memory to be sent."""
 
     messages: Annotated[int, count(1, 10_000_000)] = 3000
     size: Size = 64 * 2**20
 
 
-class Config(_Section):
+class Config(Section):
     """All of it. Two configurations are equal if they say the same, wherever it is written."""
 
     origin: Annotated[Name | None, Given] = (
@@ -149,16 +135,19 @@ class Config(_Section):
     kafka: Annotated[
         KafkaProperties, PlainSerializer(KafkaProperties.shown), PlainValidator(parse_properties)
     ] = KafkaProperties()
-    uploads: Annotated[dict[Name, Upload], BeforeValidator(named_routes)] = {}
-    downloads: Annotated[dict[Name, Download], BeforeValidator(named_routes)] = {}
+    uploads: Annotated[dict[Name, Upload], BeforeValidator(named)] = Field(default_factory=dict)
+    downloads: Annotated[dict[Name, Download], BeforeValidator(named)] = Field(default_factory=dict)
     create_topics: Flag = True
     chunk_size: ChunkSize = 512 * 2**10
     pools: Annotated[Pools, BeforeValidator(empty_section)] = Pools()
     queue: Annotated[Queue, BeforeValidator(empty_section)] = Queue()
     spool_max: Size = 20 * 2**30
+    quarantine_max: Size = 10 * 2**30
     control_group: UnixGroup = "kfd"
     metrics: AddressOrOff = None  # for Prometheus
-    catalogue: Annotated[dict[str, str], only({}, {}, "catalogues come later")] = {}
+    catalogue: Annotated[dict[Name, Catalogue], BeforeValidator(named)] = Field(
+        default_factory=dict
+    )
     history: Annotated[Duration, at_least(3600.0, "1h")] = 90 * 86400.0
 
     _places: Places = PrivateAttr(default_factory=Places)
@@ -188,6 +177,17 @@ class Config(_Section):
         """
         return self.kafka.resolved(self._places)
 
+    def catalogue_secret(self, name: str) -> str:
+        """What a catalogue is used with: never log, show or keep it. Empty if it needs none.
+
+        Reads the file that holds it; raises as :meth:`kafka_properties`.
+        """
+        wanted = self.catalogue[name].secret
+        if wanted is None:
+            return ""
+        key = ("catalogue", name, wanted[0])
+        return revealed(wanted[1], ".".join(key), self.where(*key))
+
     def each_kafka_property(self) -> Iterator[tuple[str, str | KfdError]]:
         """As :meth:`kafka_properties`, one by one: where a secret can't be read, why not."""
         return self.kafka.each(self._places)
@@ -199,6 +199,7 @@ class Config(_Section):
             *_small_queue(self),
             *_shared_directories(self),
             *_unsafe_thens(self),
+            *_unconfirmed(self),
             *_shared_groups(self),
         ]
         if faults:
@@ -247,6 +248,26 @@ def _unsafe_thens(config: Config) -> Iterator[Wrong]:
                     f"its files are those of uploads.{name} too, which may not have sent them yet",
                     "write keep, or give each route a directory of its own",
                 )
+
+
+def _unconfirmed(config: Config) -> Iterator[Wrong]:
+    """What needs receipts doesn't go with a format that has none."""
+    for upload in config.uploads.values():
+        if upload.format == "kfd":
+            continue
+        if upload.then != KEEP:
+            yield Wrong(
+                ("uploads", upload.name, "then"),
+                "files go once they are delivered, and nobody confirms what is sent in"
+                " openmsistream's format",
+                "write keep, or format: kfd",
+            )
+        if upload.receivers != 1:
+            yield Wrong(
+                ("uploads", upload.name, "receivers"),
+                "nobody confirms what is sent in openmsistream's format",
+                "leave it out, or write format: kfd",
+            )
 
 
 def _relation(one: Path, other: Path) -> str:

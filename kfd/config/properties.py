@@ -1,25 +1,21 @@
 """The section ``kafka``: any librdkafka property as text, save those that are kfd's own.
 
-A value is text, or names where a secret lies: ``{file: PATH}`` or ``{credential: NAME}`` (below
-``$CREDENTIALS_DIRECTORY``). Secrets are read when they are asked for, and shown nowhere: a value is
-shown only where its property is known to hold none.
+A value is text, or names where a secret lies (:mod:`kfd.config.secrets`). It is shown only where
+its property is known to hold none.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from kfd.config import secrets
+from kfd.config.secrets import HIDDEN, CredentialSecret, FileSecret
 from kfd.config.wrong import Wrong, WrongValuesError
-from kfd.errors import ConfigError, KfdError, PermissionProblemError, all_of
+from kfd.errors import KfdError, all_of
 from kfd.units import WrongValueError
-from kfd.yamlfile import Places, small_file
-
-HIDDEN = "(hidden)"
-MAX_SECRET_BYTES = 64 * 1024
+from kfd.yamlfile import Places
 
 _SERVER = re.compile(
     r"([A-Za-z_]+://)?(\[[0-9A-Fa-f:.%a-z]+\]|[^\s:,/\[\]]+)(:0*[1-9][0-9]{0,4})?", re.ASCII
@@ -96,20 +92,6 @@ _HARMLESS = re.compile(
     r"|enable\.ssl\.certificate\.verification"
     r"|socket\.keepalive\.enable"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class FileSecret:
-    """A value that lies in a file."""
-
-    path: Path
-
-
-@dataclass(frozen=True, slots=True)
-class CredentialSecret:
-    """A value that systemd hands to the service (``LoadCredential=``)."""
-
-    name: str
 
 
 Property = str | FileSecret | CredentialSecret
@@ -211,13 +193,10 @@ def _property(name: str, value: object) -> Property:
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, dict) and len(value) == 1:
-        return _reference(*next(iter(value.items())))
+        return secrets.reference(*next(iter(value.items())))
     if value is None:
         raise WrongValueError("no value", "write one, or remove the line")
-    raise WrongValueError("not text", _FORMS)
-
-
-_FORMS = "write text, {file: PATH} or {credential: NAME}"
+    raise WrongValueError("not text", secrets.FORMS)
 
 
 def _text(value: str) -> str:
@@ -226,77 +205,11 @@ def _text(value: str) -> str:
     return value
 
 
-def _reference(kind: str, value: object) -> Property:
-    if not isinstance(value, str) or not value or "\0" in value:
-        raise WrongValueError("not text", _FORMS)
-    if kind == "file":
-        if not value.startswith("/"):
-            raise WrongValueError("not an absolute path", _FORMS)
-        return FileSecret(Path(value))
-    if kind == "credential":
-        if "/" in value or value in {".", ".."}:
-            raise WrongValueError("not the name of a credential", _FORMS)
-        return CredentialSecret(value)
-    raise WrongValueError("not text", _FORMS)
-
-
 def _shown(name: str, value: Property) -> str | dict[str, str]:
-    if isinstance(value, FileSecret):
-        return {"file": str(value.path)}
-    if isinstance(value, CredentialSecret):
-        return {"credential": value.name}
+    if not isinstance(value, str):
+        return secrets.shown(value)
     return HIDDEN if is_secret(name) else value
 
 
 def _resolved(value: Property, key: str, place: str) -> str:
-    if isinstance(value, str):
-        return value
-    path = value.path if isinstance(value, FileSecret) else _credential(value.name, key, place)
-    return _secret_text(_secret_bytes(path, key, place), path, key, place)
-
-
-def _credential(name: str, key: str, place: str) -> Path:
-    directory = os.environ.get("CREDENTIALS_DIRECTORY")
-    path = Path(directory or "/", name)
-    if directory and path.exists():
-        return path
-    why = f"no credential {name} was given to the service"
-    if not directory:
-        why = "there are no credentials, $CREDENTIALS_DIRECTORY is not set"
-    raise ConfigError(f"{key}: {why}", where=place, fix=_where_to_put(name))
-
-
-def _where_to_put(name: str) -> str:
-    """What the unit loads by itself lies in a directory of systemd's, if it is there."""
-    runtime = os.environ.get("RUNTIME_DIRECTORY")
-    if name == "kafka-password" and runtime:
-        return f"write it into /etc/credstore/{Path(runtime).name}.{name}, for root only"
-    return f"systemctl edit kfd -> [Service] LoadCredential={name}:PATH"
-
-
-def _secret_bytes(path: Path, key: str, place: str) -> bytes:
-    try:
-        return small_file(path, MAX_SECRET_BYTES)
-    except PermissionError:
-        raise PermissionProblemError(
-            f"{key}: not readable: {path}", where=place, fix="let the user of kfd read it"
-        ) from None
-    except OSError as error:
-        raise ConfigError(
-            f"{key}: not readable: {path}: {error.strerror}",
-            where=place,
-            fix="write the secret into that file, readable by the user of kfd only",
-        ) from None
-
-
-def _secret_text(content: bytes, path: Path, key: str, place: str) -> str:
-    text = content.decode("utf-8", errors="replace").removesuffix("\n").removesuffix("\r")
-    if not text:
-        what = "empty"
-    elif len(content) > MAX_SECRET_BYTES:
-        what = f"longer than {MAX_SECRET_BYTES // 1024} KiB"
-    elif "\0" in text or "\ufffd" in text:
-        what = "not text in UTF-8"
-    else:
-        return text
-    raise ConfigError(f"{key}: {what}: {path}", where=place, fix="write the secret, and only it")
+    return value if isinstance(value, str) else secrets.read(value, key, place)

@@ -19,6 +19,7 @@ from kfd import units
 from kfd.config.wrong import Wrong, WrongValuesError, nearest
 from kfd.paths import Layout
 from kfd.units import WrongValueError
+from kfd.wire import RECEIPTS_SUFFIX
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class Then:
 
 
 KEEP = Then("keep")
+
+MAX_METADATA = 2048  # bytes: of what may travel with a file, so that --meta has its half
 
 _SHOWN = 60  # characters of a wrong value that an error quotes
 
@@ -184,6 +187,12 @@ def _read_topic(text: str) -> str:
         raise WrongValueError(
             f"{_quoted(text)} is not the name of a topic", "1 to 249 of A-Z a-z 0-9 . _ -"
         )
+    if text.endswith(RECEIPTS_SUFFIX):
+        files = text.removesuffix(RECEIPTS_SUFFIX)
+        raise WrongValueError(
+            f"{_quoted(text)} is for receipts about the files on {files or 'a topic'}",
+            f"no topic of files ends with {RECEIPTS_SUFFIX}",
+        )
     return text
 
 
@@ -234,6 +243,20 @@ def _read_then(value: object) -> Then:
     )
 
 
+def _read_metadata(value: object) -> dict[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise WrongValueError("not a mapping", "write NAME: VALUE lines below it")
+    for name, text in value.items():
+        if not isinstance(text, str) or "\0" in name + text:
+            raise WrongValuesError([Wrong((name,), "not text", "write NAME: VALUE")])
+    size = len("".join([*value.keys(), *value.values()]).encode())
+    if size > MAX_METADATA:
+        raise WrongValueError(f"{size} bytes", f"at most {MAX_METADATA} bytes together")
+    return dict(value)
+
+
 def empty_section(value: object) -> object:
     """A section whose lines are all commented out is the empty one."""
     return {} if value is None else value
@@ -263,6 +286,7 @@ Directory = Annotated[Path, PlainSerializer(str), read_as(_read_directory)]
 FileMode = Annotated[int, PlainSerializer("{:04o}".format), read_as(_read_mode)]
 DirectoryMode = Annotated[FileMode, AfterValidator(_check_directory_mode)]
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_read_patterns)]
+Metadata = Annotated[dict[str, str], BeforeValidator(_read_metadata)]
 SomePatterns = Annotated[Patterns, AfterValidator(_check_some)]
 Thereafter = Annotated[InstanceOf[Then], PlainSerializer(Then.written), BeforeValidator(_read_then)]
 LayoutText = Annotated[

@@ -10,7 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kfd.control import events, examination, reloading, routes, sending, service, transfers
+from kfd.control import (
+    catalogue,
+    events,
+    examination,
+    quarantine,
+    reloading,
+    routes,
+    sending,
+    service,
+    transfers,
+)
 from kfd.control.errors import (
     ERRORS,
     Fault,
@@ -99,6 +109,8 @@ METHODS: Mapping[str, tuple[type, type]] = {
     **transfers.METHODS,
     **events.METHODS,
     **routes.METHODS,
+    **catalogue.METHODS,
+    **quarantine.METHODS,
     **service.METHODS,
     **reloading.METHODS,
     **examination.METHODS,

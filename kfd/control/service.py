@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from kfd.control.catalogue import Catalogue
 from kfd.control.routes import DownloadRoute, UploadRoute
 
 
@@ -47,12 +48,15 @@ class Status:
     queue_bytes: int
     queue_bytes_max: int
     quarantine: int
+    quarantine_used: int
+    quarantine_max: int
     disk_free: int | None
     spool_used: int
     spool_max: int
     uploads: Sequence[UploadRoute]
     downloads: Sequence[DownloadRoute]
     problems: Sequence[Problem]
+    catalogues: Sequence[Catalogue] = ()
 
 
 @dataclass(frozen=True, slots=True)

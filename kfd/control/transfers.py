@@ -87,9 +87,16 @@ class WaitReply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListParameters:
+    """``name`` is a pattern: ``*`` ``?`` ``[...]``, for the path or, where it has no ``/``, for its
+    last component. ``since`` and ``until`` are of when a transfer ended, or else was queued."""
+
     state: State | None = None
     route: str | None = None
     limit: int
+    name: str | None = None
+    since: float | None = None
+    until: float | None = None
+    meta: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -9,6 +10,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from kfd.control import GetStatusParameters, GetStatusReply, ListParameters, ListReply
+from kfd.control.quarantine import ListQuarantineParameters, ListQuarantineReply
 from kfd.ctl.client import connect
 from kfd.ctl.render import print_json
 from kfd.ctl.settings import Settings, verb
@@ -16,6 +18,7 @@ from kfd.errors import KfdError
 
 T = TypeVar("T")
 
+DEFAULT_CONFIG = Path("/etc/kfd/kfd.yaml")
 _TIMEOUT = 0.5  # seconds that a person waits for a completion
 _TRANSFERS = 50  # the newest, of which an id may be completed
 _SHELLS = ("bash", "zsh", "fish")
@@ -51,13 +54,35 @@ def _script(shell: str) -> str:
 def complete_route(
     context: click.Context, _: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """The routes of the running daemon; none where it doesn't answer at once."""
+    """The routes of the running daemon; where it doesn't answer at once, those of its file."""
+    uploads, downloads = _routes(context)
+    return _named({*uploads, *downloads}, incomplete)
+
+
+def complete_upload(
+    context: click.Context, _: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """As :func:`complete_route`, the uploads only."""
+    return _named(_routes(context)[0], incomplete)
+
+
+def _named(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(name) for name in sorted(names) if name and name.startswith(incomplete)]
+
+
+def _routes(context: click.Context) -> tuple[set[str], set[str]]:
+    """The names of uploads and downloads, as far as they can be found out."""
     reply = _ask(context, GetStatusParameters(), GetStatusReply)
-    if reply is None:
-        return []
-    names = {one.route for one in reply.status.uploads}
-    names |= {one.route for one in reply.status.downloads}
-    return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
+    if reply is not None:
+        status = reply.status
+        return {one.route for one in status.uploads}, {one.route for one in status.downloads}
+    from kfd.config import load  # noqa: PLC0415 - takes longer than all else, and is seldom needed
+
+    try:
+        config = load(DEFAULT_CONFIG)
+    except KfdError:
+        return set(), set()
+    return set(config.uploads), set(config.downloads)
 
 
 def complete_transfer(
@@ -67,6 +92,17 @@ def complete_transfer(
     reply = _ask(context, ListParameters(limit=_TRANSFERS), ListReply)
     newest = reply.transfers if reply is not None else ()
     shown = {one.tid[-8:]: f"{one.state} {one.path}" for one in newest}
+    return [
+        CompletionItem(tid, help=text) for tid, text in shown.items() if tid.startswith(incomplete)
+    ]
+
+
+def complete_quarantined(
+    context: click.Context, _: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """The ids of what is in quarantine, with their files; likewise."""
+    reply = _ask(context, ListQuarantineParameters(limit=_TRANSFERS), ListQuarantineReply)
+    shown = {one.tid[-8:]: one.path for one in reply.entries} if reply is not None else {}
     return [
         CompletionItem(tid, help=text) for tid, text in shown.items() if tid.startswith(incomplete)
     ]

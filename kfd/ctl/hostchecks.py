@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from kfd.config import Config
 from kfd.config.accounts import Account
 from kfd.config.apart import entangled
-from kfd.config.properties import CredentialSecret
+from kfd.config.secrets import CredentialSecret
 from kfd.config.usable import unusable
 from kfd.ctl.service import Service
 from kfd.errors import ConfigError, KfdError, PermissionProblemError

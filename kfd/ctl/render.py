@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
 import click
@@ -22,6 +22,7 @@ from kfd.units import human_duration
 JSON_VERSION = 1
 _PLAIN_WIDTH = 80  # columns, where there is no terminal to ask
 _LEAST_TEXT = 12  # columns of a table's last one; where it would have less, rows are set in lines
+_LABEL = 11  # columns of a fact's label
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")  # what coloured() adds
 
 
@@ -145,6 +146,15 @@ def _line(row: Sequence[str], names: Sequence[str], widths: Sequence[int]) -> st
 def _padded(cell: str, size: int, *, right: bool) -> str:
     blank = " " * (size - columns_of(cell))
     return blank + cell if right else cell + blank
+
+
+def say_facts(facts: Iterable[tuple[str, str]]) -> None:
+    """A label and its text in a line, for those that have one; texts may be of somebody else."""
+    margin = _LABEL + 1
+    for label, text in facts:
+        for line in wrapped(f"{label:<{margin}}{plain(text)}", width(), " " * margin):
+            if text:
+                say(line)
 
 
 def clock(at: float, now: float | None = None) -> str:

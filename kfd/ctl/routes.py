@@ -14,11 +14,13 @@ from kfd.control.routes import (
     ResumeParameters,
     ResumeReply,
 )
+from kfd.ctl.completion import complete_route, complete_upload
 from kfd.ctl.render import ProgressLine, count, note, print_json, say
 from kfd.ctl.settings import Settings, duration_option, verb
 from kfd.errors import ExitCode, TimedOutError
 
-_route = click.argument("route", required=False, metavar="[ROUTE]")
+_route = click.argument("route", required=False, metavar="[ROUTE]", shell_complete=complete_route)
+_upload = click.argument("route", required=False, metavar="[ROUTE]", shell_complete=complete_upload)
 
 
 @click.command()
@@ -66,7 +68,7 @@ def resume_command(settings: Settings, route: str | None) -> ExitCode:
 
 
 @click.command()
-@_route
+@_upload
 @verb
 def rescan_command(settings: Settings, route: str | None) -> ExitCode:
     """Look at all files of an upload route now, or of all of them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import click
 
@@ -13,6 +13,7 @@ from kfd.control import SendParameters, Sent, State, Transfer, Until
 from kfd.ctl.client import Client
 from kfd.ctl.completion import complete_route
 from kfd.ctl.handover import Order, batches, hand_over
+from kfd.ctl.meta import parse_meta
 from kfd.ctl.picked import Picked, pick
 from kfd.ctl.render import ProgressLine, count, elapsed, note, print_json, say, short
 from kfd.ctl.settings import Settings, duration_option, verb
@@ -65,7 +66,7 @@ def send_command(
     order = Order(
         until=parse_until(until),
         name=os.fsencode(name) if name is not None else None,
-        request=SendParameters([], route, topic, _parse_meta(meta), again or None, dry_run or None),
+        request=SendParameters([], route, topic, parse_meta(meta), again or None, dry_run or None),
         timeout=timeout,
     )
     files = pick(paths, recursive=recursive)
@@ -73,20 +74,6 @@ def send_command(
         raise UsageError("--name is for one file", fix=f"send these {len(files)} without it")
     with settings.connect() as client:
         return _send(settings, client, order, files)
-
-
-def _parse_meta(pairs: Sequence[str]) -> Mapping[str, str] | None:
-    meta = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise UsageError(
-                f"--meta {pair}: write it as KEY=VALUE", fix="for example --meta sample=42"
-            )
-        if key in meta:
-            raise UsageError(f"--meta {key}: given twice", fix="leave out one of the two")
-        meta[key] = value
-    return meta or None
 
 
 def _send(settings: Settings, client: Client, order: Order, files: Sequence[Picked]) -> ExitCode:

@@ -5,42 +5,53 @@ from __future__ import annotations
 import stat
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import click
 
-from kfd.control import Transfer
+from kfd.control import ListParameters, ListReply, Transfer
 from kfd.control.transfers import Details, ShowParameters, ShowReply
+from kfd.ctl.client import Client
 from kfd.ctl.completion import complete_transfer
-from kfd.ctl.render import plain, print_json, say, short, width, wrapped
+from kfd.ctl.render import print_json, say_facts, short
+from kfd.ctl.searching import search_options, wanted
 from kfd.ctl.settings import Settings, verb
 from kfd.ctl.transfers import check_ids, shown
+from kfd.errors import NoSuchTransferError, UsageError
 from kfd.units import human_size
-
-_LABEL = 11  # columns
 
 
 @click.command()
-@click.argument("tid", metavar="ID", shell_complete=complete_transfer)
+@click.argument("tid", required=False, metavar="[ID]", shell_complete=complete_transfer)
+@search_options
 @verb
-def show_command(settings: Settings, tid: str) -> None:
-    """Show all that is known of a transfer, by its id or the last 8 digits of it."""
-    check_ids([tid])
+def show_command(settings: Settings, tid: str | None, **search: Any) -> None:
+    """Show all that is known of a transfer: by its id or the last 8 digits of it, or of the newest
+    that the options find."""
+    if (tid is None) != any(search.values()):
+        raise UsageError("either the id of a transfer, or options to find it", fix="--name '*.trc'")
+    if tid is not None:
+        check_ids([tid])
     with settings.connect() as client:
+        tid = tid or _newest(client, wanted(1, **search))
         answer = client.call(ShowParameters(tid), ShowReply)
     if settings.as_json:
         print_json(transfer=answer.transfer, details=answer.details)
         return
-    for label, text in _lines(answer.transfer, answer.details):
-        for line in wrapped(f"{label:<{_LABEL}} {plain(text)}", width(), " " * (_LABEL + 1)):
-            say(line)
+    say_facts(_facts(answer.transfer, answer.details))
 
 
-def _lines(transfer: Transfer, details: Details) -> Iterator[tuple[str, str]]:
+def _newest(client: Client, request: ListParameters) -> str:
+    found = client.call(request, ListReply).transfers
+    if not found:
+        raise NoSuchTransferError("there is no such transfer", fix="kfdctl list")
+    return found[0].tid
+
+
+def _facts(transfer: Transfer, details: Details) -> Iterator[tuple[str, str]]:
     """Label and text of what is known."""
-    facts = [*_file(transfer, details), *_times(transfer, details), *_place(transfer, details)]
-    for label, text in (*facts, *_fate(transfer, details)):
-        if text:
-            yield label, text
+    for facts in (_file, _times, _place, _fate):
+        yield from facts(transfer, details)
 
 
 def _file(transfer: Transfer, details: Details) -> Iterator[tuple[str, str]]:

@@ -53,6 +53,7 @@ def lines(status: Status) -> Iterator[str]:
         yield from table(_DOWNLOADS, [_download(route) for route in status.downloads])
     yield from _bad_receipts(status.uploads)
     yield from wrapped(_footline(status), width())
+    yield from _catalogues(status)
     yield from paused(status)
     yield from problems(status)
 
@@ -112,11 +113,20 @@ def _bad_receipts(routes: Sequence[UploadRoute]) -> Iterator[str]:
             yield f"receipts about {topic} not used: {_bad(bad)}"
 
 
+def _catalogues(status: Status) -> Iterator[str]:
+    """A line for each of which something is to be told."""
+    for one in status.catalogues:
+        parts = [f"{one.waiting:,} rows wait" if one.waiting else ""]
+        parts += [f"{one.refused:,} refused (kfdctl catalogue status)" if one.refused else ""]
+        said = ", ".join(filter(None, parts)) or f"{one.written:,} rows written"
+        yield from wrapped(f"catalogue {one.name}: {said}", width())
+
+
 def _footline(status: Status) -> str:
     parts = [
         f"threads {status.producer_threads}+{status.consumer_threads}",
         f"queue {status.queue_records}/{status.queue_records_max} records",
-        f"quarantine {status.quarantine}",
+        _quarantine(status),
     ]
     if status.spool_used:
         used, most = human_size(status.spool_used), human_size(status.spool_max)
@@ -124,6 +134,11 @@ def _footline(status: Status) -> str:
     if status.disk_free is not None:
         parts.append(f"disk {human_size(status.disk_free)} free")
     return "; ".join(parts)
+
+
+def _quarantine(status: Status) -> str:
+    kept = f" ({human_size(status.quarantine_used)} kept)" if status.quarantine_used else ""
+    return f"quarantine {status.quarantine}{kept}"
 
 
 def _upload(route: UploadRoute) -> list[str]:

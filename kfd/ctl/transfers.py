@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import click
 
 from kfd.control import (
     MAX_LISTED,
-    ListParameters,
     ListReply,
     State,
     Transfer,
@@ -19,8 +19,9 @@ from kfd.control import (
     WaitReply,
 )
 from kfd.ctl.client import Client
-from kfd.ctl.completion import complete_route, complete_transfer
+from kfd.ctl.completion import complete_transfer
 from kfd.ctl.render import clock, note, plain, print_json, say, short, table
+from kfd.ctl.searching import search_options, wanted
 from kfd.ctl.settings import Settings, duration_option, verb
 from kfd.errors import ExitCode, NotRunningError, TimedOutError, UsageError
 from kfd.units import human_size
@@ -52,10 +53,7 @@ def parse_until(text: str) -> Until:
 
 
 @click.command()
-@click.option(
-    "--state", type=click.Choice([shown(state) for state in State]), help="Only those in it."
-)
-@click.option("--route", metavar="ROUTE", shell_complete=complete_route, help="Only those of it.")
+@search_options
 @click.option(
     "--limit",
     type=click.IntRange(1, MAX_LISTED),
@@ -64,11 +62,14 @@ def parse_until(text: str) -> Until:
     help="At most so many.",
 )
 @verb
-def list_command(settings: Settings, state: str | None, route: str | None, limit: int) -> ExitCode:
-    """List transfers of both directions, the newest first."""
-    wanted = State(state.replace("-", "_")) if state is not None else None
+def list_command(settings: Settings, limit: int, **search: Any) -> ExitCode:
+    """List transfers of both directions, the newest first.
+
+    A TIME is one ago (2h, 7d), or a date with or without a time of day. A GLOB without a slash is
+    for the last component of the path.
+    """
+    request = wanted(limit, **search)
     with settings.connect() as client:
-        request = ListParameters(state=wanted, route=route, limit=limit)
         answer = client.call(request, ListReply)
     transfers = answer.transfers
     if settings.as_json:

@@ -26,10 +26,10 @@ from kfd.errors import ExitCode, KfdError, UsageError
 @click.argument("ids", nargs=-1, required=True, metavar="ID...", shell_complete=complete_transfer)
 @verb
 def cancel_command(settings: Settings, ids: tuple[str, ...]) -> ExitCode:
-    """Cancel transfers that are not in Kafka yet.
+    """Cancel transfers that are not in Kafka yet, and put aside what failed.
 
     Receivers drop what they have of them. A watched file that was cancelled is sent again when it
-    changes, or by kfdctl retry.
+    changes, or by kfdctl retry. What is put aside no longer counts as failed.
     """
     check_ids(ids)
     done: list[Transfer] = []

@@ -10,7 +10,7 @@ from functools import partial
 
 from kfd.daemon.context import Context
 from kfd.daemon.incoming.downloads import Downloads
-from kfd.daemon.ledger import forgetting, known, outgoing
+from kfd.daemon.ledger import catalogue, forgetting, known, outgoing
 from kfd.daemon.outgoing.uploads import Uploads
 from kfd.daemon.publishing.partials import abandoned
 from kfd.daemon.stage import Stage
@@ -54,6 +54,7 @@ class Housekeeper(Stage):
         oldest = time.time() - self.history
         try:
             self._repeat(lambda: self._prune_outgoing(oldest))
+            self._repeat(lambda: self._prune_catalogue(oldest))
             self._prune_incoming(oldest)
             self._remove_partials()
             for route, topic in known.destinations(self._ledger.reader()):
@@ -68,6 +69,9 @@ class Housekeeper(Stage):
 
     def _prune_outgoing(self, oldest: float) -> int:
         return self._ledger.write(lambda db: outgoing.prune(db, oldest, PAGE))
+
+    def _prune_catalogue(self, oldest: float) -> int:
+        return self._ledger.write(lambda db: catalogue.prune(db, oldest, PAGE))
 
     def _prune_incoming(self, oldest: float) -> None:
         for name in {route.config.topic for route in self._downloads.routes.values()}:

@@ -11,9 +11,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from kfd.control import Held, Sent, Status, Transfer
+from kfd.control import Held, ListParameters, Sent, Status, Transfer
+from kfd.control.catalogue import (
+    Added,
+    ListCataloguesReply,
+    RetryCatalogueReply,
+    WaitForCatalogueReply,
+)
 from kfd.control.events import Event
 from kfd.control.examination import AclsReply, Check
+from kfd.control.quarantine import (
+    ListQuarantineReply,
+    PurgeReply,
+    ReleaseReply,
+    ShowQuarantinedReply,
+)
 from kfd.control.reloading import ReloadReply
 from kfd.control.transfers import Details, Refusal
 
@@ -40,6 +52,18 @@ class SendRequest:
     dry_run: bool
     uid: int
     gone: Callable[[], bool]  # nobody waits for the answer any longer
+
+
+@dataclass(frozen=True, slots=True)
+class AddRequest:
+    """Files that are to be told to one catalogue, or to all, without being sent."""
+
+    files: Sequence[OfferedFile]
+    catalogue: str | None
+    meta: Mapping[str, str]
+    uid: int
+    gone: Callable[[], bool]  # nobody waits for the answer any longer
+    rest: Callable[[], None]  # to be called now and then
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +104,10 @@ class TransferOperations(Protocol):
     def transfers(self, tids: Sequence[str]) -> list[Transfer]:
         """The transfers with these ids (32 hex digits, or the last 8), in their order."""
 
-    def list_transfers(self, state: str | None, route: str | None, limit: int) -> list[Transfer]:
-        """The newest transfers of both directions."""
+    def list_transfers(self, wanted: ListParameters) -> list[Transfer]:
+        """The newest of these transfers, of both directions."""
 
-    def looks_at_all(self, state: str | None) -> bool:
+    def looks_at_all(self, wanted: ListParameters) -> bool:
         """Whether such a list is of all that there is, not only of the newest of it."""
 
     def show(self, tid: str) -> tuple[Transfer, Details]:
@@ -132,6 +156,25 @@ class RouteOperations(Protocol):
         """Look at all files of upload routes again; their names. Returns at once."""
 
 
+class QuarantineOperations(Protocol):
+    """What couldn't be published. Routes are names; None: whichever has it, or all."""
+
+    def list_quarantine(self, route: str | None, limit: int) -> ListQuarantineReply:
+        """The newest entries."""
+
+    def show_quarantined(self, tid: str, route: str | None) -> ShowQuarantinedReply:
+        """All that is known of an entry, and what a release would come to."""
+
+    def release(self, tid: str, route: str | None, name: bytes | None) -> ReleaseReply:
+        """Publish what it holds, under its name or this one. Durable when this returns."""
+
+    def purge(self, tids: Sequence[str], route: str | None) -> PurgeReply:
+        """Remove entries and contents. Durable when this returns."""
+
+    def purge_older(self, seconds: float, route: str | None) -> PurgeReply:
+        """Likewise, all that were made so many seconds ago or before."""
+
+
 class ServiceOperations(Protocol):
     """The daemon as a whole."""
 
@@ -171,6 +214,24 @@ class ExaminingOperations(Protocol):
         """The rights that the configuration needs in Kafka."""
 
 
+class CatalogueOperations(Protocol):
+    """Databases elsewhere that are told of files, by name; None: all of them."""
+
+    def list_catalogues(self, name: str | None, limit: int) -> ListCataloguesReply:
+        """How they stand, and at most ``limit`` of the rows that they have refused."""
+
+    def add(self, request: AddRequest) -> list[Added]:
+        """Let them be told of files; one answer for each, in their order. Durable when this
+        returns."""
+
+    def added(self, tids: Sequence[str], name: str | None) -> WaitForCatalogueReply:
+        """Which of the files that were added are still to be written, or were refused."""
+
+    def retry_catalogue(self, name: str | None, *, everything: bool) -> RetryCatalogueReply:
+        """Try again what they have refused, or tell them of everything. Durable when this
+        returns."""
+
+
 @dataclass(frozen=True, slots=True)
 class Operations:
     """The daemon as the control server sees it."""
@@ -179,6 +240,8 @@ class Operations:
     transfers: TransferOperations
     events: EventOperations
     routes: RouteOperations
+    quarantine: QuarantineOperations
+    catalogue: CatalogueOperations
     service: ServiceOperations
     reloading: ReloadingOperations
     examining: ExaminingOperations

@@ -18,6 +18,7 @@ from kfd.config import Config, in_order, load
 from kfd.config.apart import entangled
 from kfd.config.changes import Changes, changes, in_effect
 from kfd.daemon.admission.spool import Spool
+from kfd.daemon.catalogue.catalogues import Catalogues
 from kfd.daemon.context import Context
 from kfd.daemon.disposal.disposing import Disposing
 from kfd.daemon.housekeeping import Housekeeper
@@ -50,6 +51,7 @@ class Parts:
     housekeeper: Housekeeper
     spool: Spool
     endpoint: Endpoint
+    catalogues: Catalogues
 
 
 class Reloader(Stage):
@@ -205,10 +207,12 @@ class Reloader(Stage):
         parts.downloads.take(downloads, self._stage_died)
         parts.uploads.take(uploads, self._stage_died)
         parts.confirmations.use(target.uploads)
+        parts.downloads.use(target)
         parts.housekeeper.history = target.history
         parts.spool.limit = target.spool_max
         parts.spool.history = target.history
         parts.endpoint.use(target.metrics)
+        parts.catalogues.apply(target, self._stage_died)
         for name in parts.disposing.apply(target.uploads, self._stage_died):
             parts.context.health.report(
                 name, "then", "its share hangs: delivered files are left as they are",

@@ -26,6 +26,7 @@ from kfd.daemon.answers import make_operations
 from kfd.daemon.answers.measurements import Measurements
 from kfd.daemon.answers.status import StatusReport
 from kfd.daemon.backup import Backups
+from kfd.daemon.catalogue.catalogues import Catalogues
 from kfd.daemon.context import Context
 from kfd.daemon.disposal.disposing import Disposing
 from kfd.daemon.doctor import Doctor
@@ -36,9 +37,10 @@ from kfd.daemon.ledger import Ledger
 from kfd.daemon.life import Life
 from kfd.daemon.messageids import Message, about
 from kfd.daemon.metrics.endpoint import Endpoint
-from kfd.daemon.notify import Notifier, watchdog_interval
+from kfd.daemon.notify import Notifier, watchdog_interval, watchdog_seconds
 from kfd.daemon.outgoing.uploads import Uploads
 from kfd.daemon.pauses import Pauses
+from kfd.daemon.quarantine.keeper import Keeper
 from kfd.daemon.rates import Rates
 from kfd.daemon.receipts.confirmations import Confirmations
 from kfd.daemon.receipts.sender import ReceiptSender
@@ -46,7 +48,7 @@ from kfd.daemon.reload import Parts, Reloader
 from kfd.daemon.server.server import ControlServer
 from kfd.daemon.stage import Stage
 from kfd.daemon.topics.topics import TopicWatch
-from kfd.daemon.watchdog import all_well
+from kfd.daemon.watchdog import all_well, patience
 from kfd.errors import ExitCode, KfdError
 from kfd.kafka import ClusterView, RefusedPropertyError
 from kfd.wire import is_origin
@@ -115,30 +117,39 @@ class Supervisor:
             default=_default_origin(),
         )
         self._own(ledger)
-        spool = Spool(ledger, self._state_directory / "spool", config.spool_max, config.history)
+        rates = Rates()
+        spool = Spool(
+            *(ledger, self._state_directory / "spool", config.spool_max, config.history),
+            rates.moving,
+        )
         self._own(spool)
         cluster = ClusterView(properties)
         topics = TopicWatch(cluster, health, create=config.create_topics)
         context = Context(
-            *(properties, ledger, cluster, topics, health, Rates(), Pauses(ledger)), self._life
+            *(properties, ledger, cluster, topics, health, rates, Pauses(ledger)), self._life
         )
         uploads = Uploads(config, context, FLUSH_SECONDS)
         check_apart(config)
         downloads = Downloads(context)
+        downloads.use(config)
         coming = (uploads.prepare(config), downloads.prepare(config))
         housekeeper = Housekeeper(context, uploads, downloads, config.history)
         confirmations = Confirmations(context, config.uploads, uploads.requeued)
         disposing = Disposing(context, uploads.identity_of)
-        report = StatusReport(context, uploads, downloads, spool, self._state_directory)
+        catalogues = Catalogues(ledger, health, self._state_directory / "spool")
+        report = StatusReport(context, uploads, downloads, spool, catalogues, self._state_directory)
         measurements = Measurements(ledger, report)
         endpoint = Endpoint(config.metrics, measurements.text, health)
         parts = Parts(
-            *(context, uploads, downloads, disposing, confirmations, housekeeper, spool), endpoint
+            *(context, uploads, downloads, disposing, confirmations, housekeeper, spool),
+            *(endpoint, catalogues),
         )
         reloader = Reloader(parts, config, self._path, self._notifier, self._on_death)
         doctor = Doctor(context, downloads, reloader, self._state_directory, self._socket_path)
+        keeper = Keeper(context, downloads)
         operations = make_operations(
-            *(context, uploads, downloads, spool, reloader, doctor, report, measurements),
+            *(context, uploads, downloads, spool, keeper, catalogues, reloader, doctor, report),
+            measurements,
             Backups(ledger, self._state_directory),
             self._request_stop,
         )
@@ -151,13 +162,15 @@ class Supervisor:
             self._own(stage)
         self._own(housekeeper, judged=False)
         self._own(endpoint, judged=False)
-        self._endings += [disposing.stop, downloads.stop, uploads.stop]
+        catalogues.apply(config, self._on_death)  # before anything is published
+        self._endings += [catalogues.stop, disposing.stop, downloads.stop, uploads.stop]
         self._stages += uploads.stages()
         self._consumers = downloads.consumers
         downloads.take(coming[1], self._on_death)
         uploads.start(self._on_death)
         uploads.take(coming[0], self._on_death)
         disposing.apply(config.uploads, self._on_death)
+        self._own(keeper, judged=False)
         self._own(reloader, judged=False)
         self._reloader = reloader
         uploads.wait_until_watching(READY_SECONDS)
@@ -185,12 +198,12 @@ class Supervisor:
         self._endings.append(end)
 
     def _supervise(self) -> None:
-        interval = watchdog_interval()
+        interval, hung = watchdog_interval(), patience(watchdog_seconds())
         while not self._stop_requested and self._death is None:
             self._wake.wait(interval)
             self._wake.clear()
             self._reload_if_asked()
-            if all_well((*self._stages, *self._consumers()), self._health):
+            if all_well((*self._stages, *self._consumers()), self._health, hung):
                 self._notifier.watchdog()
             self._tell_status()
 

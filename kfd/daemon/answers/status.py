@@ -13,9 +13,11 @@ import kfd
 from kfd import control
 from kfd.control import Direction, State, Status
 from kfd.daemon.admission.spool import Spool
+from kfd.daemon.answers.catalogue import standings
+from kfd.daemon.catalogue.catalogues import Catalogues
 from kfd.daemon.context import Context
 from kfd.daemon.incoming.downloads import DownloadRoute, Downloads
-from kfd.daemon.ledger import dropped, queries, receiptreading
+from kfd.daemon.ledger import dropped, quarantine, queries, receiptreading
 from kfd.daemon.ledger.queries import Tally
 from kfd.daemon.outgoing.uploads import Uploads
 from kfd.paths import escape
@@ -33,6 +35,7 @@ class StatusReport:
         uploads: Uploads,
         downloads: Downloads,
         spool: Spool,
+        catalogues: Catalogues,
         state_directory: Path,
     ) -> None:
         self._ledger = context.ledger
@@ -44,6 +47,7 @@ class StatusReport:
         self._uploads = uploads
         self._downloads = downloads
         self._spool = spool
+        self._catalogues = catalogues
         self._state_directory = state_directory
         self._started_at = time.time()
 
@@ -59,7 +63,11 @@ class StatusReport:
             side = sent if tally.direction == Direction.UPLOAD else received
             side[tally.route, tally.topic][tally.state] = tally
         uploads = self._upload_routes(sent)
-        downloads = [self._download_route(r, received) for r in self._downloads.routes.values()]
+        held = quarantine.counts(self._ledger.reader())
+        downloads = [
+            self._download_route(route, received, held.get(name, 0))
+            for name, route in self._downloads.routes.items()
+        ]
         problems = self._health.problems()
         records, size = self._uploads.budget.used()
         return Status(
@@ -76,13 +84,16 @@ class StatusReport:
             queue_records_max=self._uploads.budget.max_records,
             queue_bytes=size,
             queue_bytes_max=self._uploads.budget.max_size,
-            quarantine=sum(route.quarantined for route in downloads),
+            quarantine=sum(held.values()),
+            quarantine_used=quarantine.used(self._ledger.reader()),
+            quarantine_max=self._downloads.quarantine.size,
             disk_free=self._disk_free(),
             spool_used=self._spool.used,
             spool_max=self._spool.limit,
             uploads=uploads,
             downloads=downloads,
             problems=problems,
+            catalogues=standings(self._ledger, self._catalogues),
         )
 
     def _upload_routes(self, sent: Tallies) -> list[control.UploadRoute]:
@@ -127,7 +138,9 @@ class StatusReport:
             paused_since=self._pauses.since(name),
         )
 
-    def _download_route(self, route: DownloadRoute, received: Tallies) -> control.DownloadRoute:
+    def _download_route(
+        self, route: DownloadRoute, received: Tallies, quarantined: int
+    ) -> control.DownloadRoute:
         config, consumers = route.config, route.consumers
         tallies = received.get((config.name, config.topic), {})
         last, last_at = _last(tallies.get(State.PUBLISHED))
@@ -142,7 +155,7 @@ class StatusReport:
             published=_count(tallies, State.PUBLISHED),
             records=sum(one.records for one in consumers),
             bad=bad,
-            quarantined=_count(tallies, State.QUARANTINED),
+            quarantined=quarantined,
             lag=sum(lags) if lags else None,
             bytes_per_second=self._rates.rate(config.name, config.topic),
             last=last,

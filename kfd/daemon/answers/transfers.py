@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
-from kfd.control import Direction, State, Transfer
+from kfd.control import Direction, ListParameters, State, Transfer
 from kfd.control.transfers import Details, Refusal
 from kfd.daemon.incoming.downloads import Downloads
-from kfd.daemon.ledger import Ledger, details, outgoing, queries, retrying
+from kfd.daemon.ledger import Ledger, details, outgoing, queries, retrying, searching
 from kfd.daemon.ledger.outgoing import Outgoing
 from kfd.daemon.operations import Asker, Retried
 from kfd.daemon.outgoing.uploads import Uploads
@@ -30,17 +33,16 @@ class TransferAnswers:
     def transfers(self, tids: Sequence[str]) -> list[Transfer]:
         return [self._find(tid) for tid in tids]
 
-    def list_transfers(self, state: str | None, route: str | None, limit: int) -> list[Transfer]:
-        wanted = State(state) if state is not None else None
-        open_ones = self._receiving(route) if wanted in (None, State.RECEIVING) else []
-        stored = queries.newest(self._ledger.reader(), self._ledger.origin, wanted, route, limit)
+    def list_transfers(self, wanted: ListParameters) -> list[Transfer]:
+        open_ones = self._receiving(wanted) if wanted.state in (None, State.RECEIVING) else []
+        stored = queries.newest(self._ledger.reader(), self._ledger.origin, wanted)
         shown = {
             (one.route, one.tid) for one in open_ones
         }  # some of these are just being published
-        return (open_ones + [t for t in stored if (t.route, t.tid) not in shown])[:limit]
+        return (open_ones + [t for t in stored if (t.route, t.tid) not in shown])[: wanted.limit]
 
-    def looks_at_all(self, state: str | None) -> bool:
-        return queries.looks_at_all(self._ledger.reader(), State(state) if state else None)
+    def looks_at_all(self, wanted: ListParameters) -> bool:
+        return searching.looks_at_all(self._ledger.reader(), wanted)
 
     def wait_for_change(self, seen: int, timeout: float) -> int:
         return self._ledger.wait_for_change(seen, timeout)
@@ -54,6 +56,9 @@ class TransferAnswers:
         transfer, row = self._own(tid, asker, "cancel")
         if transfer.state in (State.QUEUED, State.SENDING):
             self._uploads.cancel(row.id, f"cancelled by {name_of(asker.uid)}")
+            transfer = self._find(transfer.tid)
+        elif transfer.state is State.FAILED:
+            self._uploads.put_aside(row.id, f"put aside by {name_of(asker.uid)}")
             transfer = self._find(transfer.tid)
         if transfer.state is State.SENDING:
             raise KfdError(
@@ -113,12 +118,25 @@ class TransferAnswers:
                 return name, one
         raise NoSuchTransferError(f"no transfer has the id {tid}", fix="kfdctl list")
 
-    def _receiving(self, route: str | None) -> list[Transfer]:
+    def _receiving(self, wanted: ListParameters) -> list[Transfer]:
         return [
             _open_transfer(name, one)
             for name, one in self._downloads.receiving()
-            if route in (None, name)
+            if wanted.route in (None, name) and _is_wanted(one, wanted)
         ]
+
+
+def _is_wanted(one: OpenTransfer, wanted: ListParameters) -> bool:
+    """As :mod:`kfd.daemon.ledger.searching` has it: one that has not ended is of now."""
+    path, pattern = os.fsdecode(one.begin.path), wanted.name
+    if pattern is not None and not fnmatchcase(path, pattern):
+        name = path.rpartition("/")[2]
+        if "/" in pattern or not fnmatchcase(name, pattern):
+            return False
+    if wanted.until is not None and wanted.until < time.time():
+        return False
+    meta = one.begin.meta
+    return all(meta.get(key) == value for key, value in (wanted.meta or {}).items())
 
 
 def _how_instead(row: Outgoing) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from kfd.config import Config, load
 from kfd.config.changes import changes
-from kfd.config.properties import FileSecret, is_secret
+from kfd.config.properties import is_secret
+from kfd.config.secrets import FileSecret, TextSecret
 from kfd.config.values import KEEP
 from kfd.control.examination import Check, Outcome
 from kfd.daemon.context import Context
@@ -19,6 +20,7 @@ from kfd.daemon.health import Health
 from kfd.daemon.ledger import Ledger, soundness
 from kfd.errors import KfdError, faults_of
 from kfd.examination.checks import doubtful, failed, skipped, well, wrong
+from kfd.unit import drop_in
 from kfd.units import human_size
 
 CHECK_SECONDS = 10.0
@@ -68,7 +70,7 @@ def look_at_socket(path: Path, group: str) -> Iterator[Check]:
     if (status.st_gid, stat.S_IMODE(status.st_mode)) != (found.gr_gid, 0o660):
         yield doubtful(
             "socket", f"{path} is not the group {group}'s",
-            f"systemctl edit kfd -> [Service] SupplementaryGroups={group}, then restart kfd",
+            drop_in(f"SupplementaryGroups={group}"),
         )  # fmt: skip
         return
     members = ", ".join(found.gr_mem) or "nobody by name"
@@ -105,9 +107,12 @@ def look_at_secrets(config: Config, path: Path | None) -> Iterator[Check]:
     files += [
         Path(text) for name, text in values.items() if name in _KEY_FILES and isinstance(text, str)
     ]
-    if path is not None and any(
-        isinstance(text, str) and is_secret(name) for name, text in values.items()
-    ):
+    secrets = [one.secret[1] for one in config.catalogue.values() if one.secret is not None]
+    files += [secret.path for secret in secrets if isinstance(secret, FileSecret)]
+    in_the_file = any(isinstance(text, str) and is_secret(name) for name, text in values.items())
+    in_the_file |= any(isinstance(secret, TextSecret) for secret in secrets)
+    in_the_file |= any(one.has_password for one in config.catalogue.values())
+    if path is not None and in_the_file:
         files.append(path)
     open_to_all = [file for file in files if _readable_by_all(file)]
     for file in open_to_all:

@@ -32,6 +32,7 @@ class Offer:
     uid: int | None = None
     again: bool = False  # send even what was sent already
     skip_older_ns: int = 0  # only remember files whose ctime is older than this
+    format: str = "kfd"  # of the records
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,8 @@ def queue(writer: Connection, offer: Offer, files: Sequence[Queued], now: float)
     bulk.execute(
         writer,
         "INSERT INTO outgoing (tid, route, topic, path, source, device, inode, size, mtime_ns,"
-        " mode, generation, meta, uid, lane, state, queued_at, not_before, spool) VALUES {rows}",
+        " mode, generation, meta, uid, lane, state, queued_at, not_before, spool, format)"
+        " VALUES {rows}",
         [
             (
                 *(one.tid, offer.route, offer.topic, one.version.path),
@@ -126,6 +128,7 @@ def queue(writer: Connection, offer: Offer, files: Sequence[Queued], now: float)
                 *(one.version.mtime_ns, one.version.mode, one.generation, meta, offer.uid),
                 *(lane_of(one.version, offer.chunk_size), "queued", now, one.not_before),
                 os.fsdecode(os.path.basename(one.version.copy)) if one.version.copy else None,
+                offer.format,
             )
             for one in files
         ],

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from sqlite3 import Connection
 
-from kfd.daemon.ledger import bulk, confirmations, disposals, tally
+from kfd.daemon.ledger import bulk, catalogue, confirmations, disposals, tally
 from kfd.daemon.ledger.confirmations import Heard
 from kfd.daemon.ledger.tally import Ended
 from kfd.receipts import Outcome
@@ -121,6 +121,7 @@ class Conclusions:
         several = [row.tid for row in rows if self._rules.receivers.get(row.route, 1) > 1]
         confirmations.drop(self._writer, several)
         self._count(rows)
+        catalogue.sent(self._writer, "delivered", [row.id for row in rows])
         disposed = [row.id for row in rows if self._is_disposed_of(row)]
         disposals.add(self._writer, disposed)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlite3 import Connection
 
 from kfd.daemon.fileversion import FileVersion
-from kfd.daemon.ledger import bulk, known, tally
+from kfd.daemon.ledger import bulk, catalogue, known, tally
 from kfd.daemon.ledger.accepting import Offer, queue_successor
 from kfd.daemon.ledger.outgoing import Outgoing, lane_of
 from kfd.daemon.ledger.tally import Ended
@@ -43,6 +43,7 @@ def end(writer: Connection, endings: Sequence[Ending]) -> None:
     ids = _end(writer, endings, now)
     ended = [one for one in endings if one.row.id in ids]
     tally.count(writer, "upload", [_ended(one.row, one.state) for one in ended], now)
+    catalogue.sent(writer, "in-kafka", [one.row.id for one in ended if one.state == "in_kafka"])
     for one in ended:
         row = one.row
         if one.forget:
@@ -91,7 +92,9 @@ def _succeed(
     not_before: float = 0.0,
 ) -> bytes:
     """Queue ``version`` in the place of a transfer that has ended."""
-    offer = Offer(row.route, row.topic, (), row.chunk_size or 0, row.meta, row.uid)
+    offer = Offer(
+        *(row.route, row.topic, (), row.chunk_size or 0, row.meta, row.uid), format=row.format
+    )
     tid = queue_successor(writer, offer, version, now, generation=generation, not_before=not_before)
     # a copy in the spool is the successor's from now on
     writer.execute("UPDATE outgoing SET successor = ?, spool = NULL WHERE id = ?", (tid, row.id))

@@ -12,6 +12,10 @@ from __future__ import annotations
 
 from sqlite3 import Connection
 
+from kfd.daemon.ledger import catalogue
+
+_OWED = catalogue.is_owed(catalogue.Kind.PUBLISHED)
+
 
 def prune(
     writer: Connection, topic_id: str, partition: int, low: int, older_than: float, limit: int
@@ -20,7 +24,8 @@ def prune(
     no longer has: those below its low watermark ``low`` can't come again. How many."""
     return writer.execute(
         "DELETE FROM incoming WHERE id IN (SELECT id FROM incoming WHERE ended_at < ?"
-        " AND topic_id = ? AND partition = ? AND first_offset < ? ORDER BY ended_at LIMIT ?)",
+        " AND topic_id = ? AND partition = ? AND first_offset < ?"
+        f" AND id NOT IN (SELECT id FROM quarantine) AND NOT {_OWED} ORDER BY ended_at LIMIT ?)",
         (older_than, topic_id, partition, low, limit),
     ).rowcount
 
@@ -43,7 +48,8 @@ def prune_dead(writer: Connection, route: str, topic_id: str, older_than: float,
     of_it = (route, topic_id)
     if writer.execute(
         "SELECT 1 FROM incoming WHERE route = ? AND topic_id = ?"
-        " AND (ended_at IS NULL OR ended_at >= ?) LIMIT 1",
+        " AND (ended_at IS NULL OR ended_at >= ? OR id IN (SELECT id FROM quarantine)"
+        f" OR {_OWED}) LIMIT 1",
         (*of_it, older_than),
     ).fetchone():
         return 0

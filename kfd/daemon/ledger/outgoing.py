@@ -14,7 +14,7 @@ from sqlite3 import Connection
 from typing import Any
 
 from kfd.daemon.fileversion import FileVersion
-from kfd.daemon.ledger import bulk
+from kfd.daemon.ledger import bulk, catalogue
 
 SMALL, LARGE = 0, 1
 """Lanes of the feed: a file of one record is small. They are fed side by side."""
@@ -56,12 +56,14 @@ class Outgoing:
     not_before: float  # epoch seconds; not 0: the file was changing and has to settle first
     uid: int | None
     spool: str | None = None  # the name of the copy that is read, where there is one
+    format: str = "kfd"  # of the records
+    digest: bytes | None = None  # of the file, where all of it has been read before
 
 
 _COLUMNS = (
     "o.id, o.tid, o.route, o.topic, o.path, o.source, o.device, o.inode, o.size, o.mtime_ns,"
     " o.mode, o.generation, o.meta, o.lane, o.topic_id, o.partition, o.chunk_size, o.acked,"
-    " o.first_offset, o.acked_at, o.not_before, o.uid, o.spool"
+    " o.first_offset, o.acked_at, o.not_before, o.uid, o.spool, o.format, o.digest"
 )
 _COLUMNS_WAITING = _COLUMNS.replace("o.topic_id, o.partition", "p.topic_id, p.partition")
 _LONGEST_WAIT = 60.0  # seconds; files settle for less
@@ -189,10 +191,12 @@ def note_progress(writer: Connection, progress: Sequence[Progress]) -> None:
 def prune(writer: Connection, older_than: float, limit: int) -> int:
     """Delete ended transfers from before ``older_than`` (epoch seconds); how many.
 
-    One of which a copy is held stays: the spool gives that up first.
+    One of which a copy is held stays: the spool gives that up first; so does one of which a
+    catalogue is still to be told.
     """
     return writer.execute(
         "DELETE FROM outgoing WHERE id IN"
-        " (SELECT id FROM outgoing WHERE ended_at < ? AND spool IS NULL ORDER BY ended_at LIMIT ?)",
+        " (SELECT id FROM outgoing WHERE ended_at < ? AND spool IS NULL"
+        f" AND NOT {catalogue.is_owed(catalogue.Kind.SENT)} ORDER BY ended_at LIMIT ?)",
         (older_than, limit),
     ).rowcount

@@ -12,15 +12,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from sqlite3 import Connection
 
-from kfd.daemon.ledger import bulk, receipts, tally
+from kfd.daemon.ledger import bulk, catalogue, quarantine, receipts, scattered, tally
 from kfd.daemon.ledger.incoming import by_partition
+from kfd.daemon.ledger.quarantine import Newcomer
 from kfd.daemon.ledger.receipts import Told
 from kfd.daemon.ledger.tally import Ended
+from kfd.transfer import Spread
 from kfd.wire import Begin
+
+NO_META: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,7 @@ class Intent:
     name: bytes
     device: int
     inode: int
+    held: bool = False  # it is a release from quarantine
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,9 @@ class Received:
     mtime_ns: int  # of the file, as its file system has rounded it
     device: int = 0
     inode: int = 0
+    # the route's own metadata, above the sender's
+    constants: Mapping[str, str] = field(default_factory=lambda: NO_META)
+    spread: Spread | None = None  # over partitions, if its records are
 
     def intent(self) -> Intent:
         """To give the file its name."""
@@ -85,6 +93,7 @@ _UPSERT_PATH = (
 def intend(writer: Connection, batch: Sequence[Received]) -> None:
     """Before the renames: which inode is to get which name."""
     bulk.execute(writer, _INSERT, [_row(one, "publishing", "", None) for one in batch])
+    _note_spreads(writer, batch)
 
 
 def rename_intent(writer: Connection, one: Received) -> None:
@@ -93,11 +102,11 @@ def rename_intent(writer: Connection, one: Received) -> None:
 
 
 def withdraw(writer: Connection, batch: Iterable[Received | Intent]) -> None:
-    """The renames of these did not happen; they will be read again."""
-    writer.executemany(
-        f"DELETE FROM incoming WHERE {_KEY} AND state = 'publishing'",
-        [_key(one) for one in batch],
-    )
+    """The renames of these did not happen; they will be read again, or stay in quarantine."""
+    keys = [_key(one) for one in batch]
+    if keys:
+        quarantine.put_back(writer, keys)
+        writer.executemany(f"DELETE FROM incoming WHERE {_KEY} AND state = 'publishing'", keys)
 
 
 def conclude(
@@ -106,14 +115,15 @@ def conclude(
     """After the renames are durable: ``published`` are; of ``skipped`` no rename was tried."""
     withdraw(writer, skipped)
     _publish(writer, [one.intent() for one in published])
-    receipts.enqueue(writer, [_told(one, "published", None, "") for one in published])
+    told = [_told(one, "published", None, "") for one in published if one.begin.instance]
+    receipts.enqueue(writer, told)
 
 
 def intents(reader: Connection, route: str) -> list[Intent]:
     """Renames that an earlier life of the daemon may or may not have done."""
     rows = reader.execute(
         "SELECT route, topic, topic_id, partition, tid, origin, path, generation, size, mtime_ns,"
-        " name, device, inode"
+        " name, device, inode, id IN (SELECT id FROM quarantine)"
         " FROM incoming WHERE state = 'publishing' AND route = ?",
         (route,),
     )
@@ -126,20 +136,58 @@ def settle(
     """The outcome of :func:`intents`: what was published after all, and what is read again."""
     withdraw(writer, void)
     _publish(writer, published)
-    for place, tids in _places(published).items():
-        receipts.repeat(writer, route, *place, tids)
+    quarantine.leave(writer, [_key(one) for one in published if one.held])
+    for (topic_id, partition), tids in _places(published).items():
+        nobodys = scattered.tids(writer, route, topic_id, tids)  # no sender waits for receipts
+        told = [tid for tid in tids if tid not in nobodys]
+        receipts.repeat(writer, route, topic_id, partition, told)
 
 
-def reject(writer: Connection, batch: Iterable[tuple[Received, str, str]]) -> None:
+def reject(
+    writer: Connection,
+    batch: Iterable[tuple[Received, str, str]],
+    keep: int | None = None,
+) -> list[bool]:
     """These ended unpublished: (transfer, state, reason); the state is ``quarantined``,
-    ``superseded`` or ``expired``."""
+    ``superseded`` or ``expired``. For each, whether its content is to be held in quarantine.
+
+    ``keep``: they are whole, and what quarantine holds may have so many bytes; None: they aren't.
+    """
     now = time.time()
+    held = []
     for one, state, reason in batch:
         withdraw(writer, [one])
         row = _row(one, state, reason, now)
-        if bulk.execute(writer, _INSERT + " ON CONFLICT DO NOTHING RETURNING id", [row]):
+        rows = bulk.execute(writer, _INSERT + " ON CONFLICT DO NOTHING RETURNING id", [row])
+        if rows:
             tally.count(writer, "download", [_ended(one, state)], now)
-            receipts.enqueue(writer, [_told(one, state, _newest(writer, one), reason)])
+            _note_spreads(writer, [one])
+            if one.begin.instance:
+                receipts.enqueue(writer, [_told(one, state, _newest(writer, one), reason)])
+        if rows and state == "quarantined":
+            new = _newcomer(one, rows[0][0], reason)
+            held.append(quarantine.enter(writer, new, whole=keep is not None, limit=keep or 0))
+        else:
+            held.append(False)
+    return held
+
+
+def _note_spreads(writer: Connection, batch: Sequence[Received]) -> None:
+    rows = [
+        scattered.Row(one.route, one.topic_id, one.tid, one.begin, one.spread)
+        for one in batch
+        if one.spread is not None
+    ]
+    if rows:
+        scattered.note(writer, rows)
+
+
+def _newcomer(one: Received, number: int, reason: str) -> Newcomer:
+    begin = one.begin
+    return Newcomer(
+        *(number, one.route, begin.origin, begin.path, begin.size, begin.mtime_ns, begin.mode),
+        *(one.digest, reason),
+    )
 
 
 def _publish(writer: Connection, done: Sequence[Intent]) -> None:
@@ -172,6 +220,7 @@ def _mark_published(writer: Connection, done: Sequence[Intent], now: float) -> N
             (now, done[0].route, *place),
             tids,
         )
+        catalogue.published(writer, done[0].route, *place, tids)
 
 
 def _places(done: Iterable[Intent]) -> dict[tuple[str, int], list[bytes]]:
@@ -187,7 +236,15 @@ def _row(one: Received, state: str, reason: str, now: float | None) -> tuple[obj
     return (
         *(one.route, begin.topic, one.topic_id, one.tid, one.partition, one.first_offset),
         *(begin.origin, begin.path, begin.generation, begin.size, one.mtime_ns, one.digest),
-        *(json.dumps(dict(begin.meta)), state, one.name, one.device, one.inode, reason, now),
+        *(
+            json.dumps({**begin.meta, **one.constants}),
+            state,
+            one.name,
+            one.device,
+            one.inode,
+            reason,
+            now,
+        ),
     )
 
 

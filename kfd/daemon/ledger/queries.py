@@ -5,12 +5,12 @@ Everything here reads, in the caller's thread, on its own connection.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from sqlite3 import Connection
 from typing import Any
 
-from kfd.control import Direction, State, Transfer
+from kfd.control import Direction, ListParameters, State, Transfer
+from kfd.daemon.ledger import searching
 from kfd.errors import NoSuchTransferError, UsageError
 from kfd.paths import to_json
 
@@ -97,70 +97,24 @@ def _parse(tid: str) -> bytes:
     return key
 
 
-MAX_LOOKED_AT = 200_000  # rows: a question must not read years of history
-
-# An index of several states is used only where the statement names them all.
-_GIVEN_UP = "outgoing INDEXED BY outgoing_given_up WHERE state IN ('failed', 'cancelled')"
-_REFUSED = (
-    "incoming INDEXED BY incoming_refused WHERE state IN ('quarantined', 'expired', 'superseded')"
-)
-
-# The states that have an index, in its words. What is being published has not been received until
-# then. All others are looked for among the newest rows.
-_INDEXED: Mapping[State | None, str] = {
-    State.QUEUED: "outgoing INDEXED BY outgoing_queued WHERE state = 'queued'",
-    State.SENDING: "outgoing INDEXED BY outgoing_sending WHERE state = 'sending'",
-    State.IN_KAFKA: "outgoing INDEXED BY outgoing_in_kafka WHERE state = 'in_kafka'",
-    State.FAILED: f"{_GIVEN_UP} AND state = 'failed'",
-    State.CANCELLED: f"{_GIVEN_UP} AND state = 'cancelled'",
-    State.RECEIVING: "incoming INDEXED BY incoming_publishing WHERE state = 'publishing'",
-    State.QUARANTINED: f"{_REFUSED} AND state = 'quarantined'",
-    State.EXPIRED: f"{_REFUSED} AND state = 'expired'",
-    State.SUPERSEDED: f"{_REFUSED} AND state = 'superseded'",
-}
-
-
-def newest(
-    reader: Connection, origin: str, state: State | None, route: str | None, limit: int
-) -> list[Transfer]:
-    """The newest transfers of both directions, the newest first.
-
-    Where no index helps, only the newest :data:`MAX_LOOKED_AT` rows of each direction are looked
-    at.
-    """
-    rows: list[tuple[object, ...]] = []
+def newest(reader: Connection, origin: str, wanted: ListParameters) -> list[Transfer]:
+    """The newest of the transfers that are wanted, of both directions, the newest first; all that
+    there are if :func:`searching.looks_at_all`."""
+    found: list[tuple[object, ...]] = []
+    values = {"origin": origin, "limit": wanted.limit, **searching.values(wanted)}
     for table, select in (("outgoing", _UPLOAD), ("incoming", _DOWNLOAD)):
-        if state is not None and (state in _UPLOAD_STATES) is not (table == "outgoing"):
+        if wanted.state is not None and (wanted.state in _UPLOAD_STATES) is not (
+            table == "outgoing"
+        ):
             continue
-        rows += reader.execute(
-            f"{select} WHERE id IN (SELECT id FROM {_where(table, state)}"
-            " AND (:route IS NULL OR route = :route) ORDER BY id DESC LIMIT :limit)"
-            " ORDER BY id DESC",
-            {"origin": origin, "route": route, "limit": limit},
+        found += reader.execute(
+            f"{select} WHERE id IN (SELECT id FROM {searching.rows(table, wanted)}"
+            " ORDER BY id DESC LIMIT :limit) ORDER BY id DESC",
+            values,
         ).fetchall()
-    transfers = [_transfer(row) for row in rows]
+    transfers = [_transfer(row) for row in found]
     transfers.sort(key=lambda one: one.queued_at or one.ended_at or float("inf"), reverse=True)
-    return transfers[:limit]
-
-
-def _where(table: str, state: State | None) -> str:
-    """Where to look for transfers in a state."""
-    if state in _INDEXED:
-        return _INDEXED[state]
-    recent = f"{table} WHERE id > (SELECT coalesce(max(id), 0) - {MAX_LOOKED_AT} FROM {table})"
-    return recent if state is None else f"{recent} AND state = '{state.value}'"
-
-
-def looks_at_all(reader: Connection, state: State | None) -> bool:
-    """Whether :func:`newest` looks at all that there is."""
-    if state in _INDEXED:
-        return True
-    return all(
-        reader.execute(
-            f"SELECT coalesce(max(id) - min(id), 0) < {MAX_LOOKED_AT} FROM {table}"
-        ).fetchone()[0]
-        for table in ("outgoing", "incoming")
-    )
+    return transfers[: wanted.limit]
 
 
 @dataclass(frozen=True, slots=True)

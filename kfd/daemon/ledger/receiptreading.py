@@ -40,9 +40,15 @@ def positions(reader: Connection, topic: str, topic_id: str) -> dict[int, int]:
 
 
 def unconfirmed(reader: Connection) -> set[str]:
-    """Topics with files in Kafka that aren't delivered, as far as is known."""
+    """Topics with files in Kafka that wait for receipts. Reads a row for each topic."""
+    next_topic = (
+        "SELECT min(topic) FROM outgoing INDEXED BY outgoing_in_kafka"
+        " WHERE state = 'in_kafka' AND format = 'kfd' AND topic > "
+    )
     rows = reader.execute(
-        "SELECT topic FROM tally WHERE direction = 'upload' AND state = 'in_kafka' AND count > 0"
+        f"WITH RECURSIVE found(topic) AS ({next_topic} '' UNION ALL"
+        f" SELECT ({next_topic} found.topic) FROM found WHERE topic IS NOT NULL)"
+        " SELECT topic FROM found WHERE topic IS NOT NULL"
     )
     return {topic for (topic,) in rows}
 

@@ -80,7 +80,8 @@ def dropped(reader: Connection, gap: Gap, after: int, limit: int) -> list[tuple[
     """
     return reader.execute(
         "SELECT id, first_offset FROM outgoing INDEXED BY outgoing_in_kafka"
-        " WHERE state = 'in_kafka' AND topic = ? AND topic_id = ? AND partition = ?"
+        " WHERE state = 'in_kafka' AND format = 'kfd'"
+        " AND topic = ? AND topic_id = ? AND partition = ?"
         " AND first_offset > ? AND first_offset < ? AND resend_at IS NULL"
         " ORDER BY first_offset LIMIT ?",
         (gap.topic, gap.topic_id, gap.partition, after, gap.low, limit),
@@ -120,7 +121,7 @@ def from_old_topic(
             number
             for (number,) in writer.execute(
                 "SELECT id FROM outgoing INDEXED BY outgoing_in_kafka WHERE state = 'in_kafka'"
-                f" AND topic = ? AND {elsewhere} LIMIT ?",
+                f" AND format = 'kfd' AND topic = ? AND {elsewhere} LIMIT ?",
                 (topic, topic_id, limit - len(numbers)),
             )
         ]

@@ -245,5 +245,94 @@ CREATE TABLE paused_route (               -- '': what is sent without a route
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[str, ...] = (VERSION_1, VERSION_2, VERSION_3)
+VERSION_4 = """
+-- Receiving: what couldn't be published, until somebody decides about it.
+
+CREATE TABLE quarantine (
+    id         INTEGER PRIMARY KEY,       -- that of the transfer in incoming
+    route      TEXT NOT NULL,
+    size       INTEGER NOT NULL,
+    mtime_ns   INTEGER NOT NULL,          -- as the sender said: that of incoming is the file's
+    mode       INTEGER NOT NULL,
+    held       INTEGER NOT NULL,          -- 1: its content is in the route's .kfd/quarantine
+    reason     TEXT NOT NULL,             -- why it wasn't published
+    note       TEXT NOT NULL,             -- why its content isn't held
+    entered_at REAL NOT NULL
+);
+CREATE INDEX quarantine_held ON quarantine (id, route, size) WHERE held;
+
+CREATE TABLE scattered (                  -- transfers whose records lie on all partitions
+    route      TEXT NOT NULL,
+    topic_id   TEXT NOT NULL,
+    version    BLOB NOT NULL,             -- digest of path, content, number and size of chunks
+    upload     INTEGER NOT NULL,          -- how often the same version had ended here before
+    tid        BLOB NOT NULL,             -- as in incoming, which says what became of it
+    path       BLOB NOT NULL,
+    generation INTEGER NOT NULL,
+    last_at    INTEGER NOT NULL,          -- timestamp of its latest record, ms since the epoch
+    lasts      TEXT NOT NULL,             -- JSON: partition -> its highest offset there
+    PRIMARY KEY (route, topic_id, version, upload)
+) WITHOUT ROWID;
+CREATE INDEX scattered_path ON scattered (route, topic_id, path, generation);
+CREATE INDEX scattered_tid ON scattered (tid);
+CREATE TRIGGER scattered_forgotten AFTER DELETE ON incoming BEGIN
+    DELETE FROM scattered
+        WHERE (tid, route, topic_id) = (OLD.tid, OLD.route, OLD.topic_id);
+END;
+
+INSERT INTO quarantine
+    SELECT id, route, size, mtime_ns, 0, 0, reason, 'earlier versions of kfd kept none', ended_at
+    FROM incoming WHERE state = 'quarantined' ORDER BY id DESC LIMIT 10000;
+
+-- Sending: in which format. What goes by openmsistream's gets no receipts, and waits for none.
+
+ALTER TABLE outgoing ADD COLUMN format TEXT NOT NULL DEFAULT 'kfd';
+DROP INDEX outgoing_in_kafka;
+CREATE INDEX outgoing_in_kafka ON outgoing (format, topic, topic_id, partition, first_offset)
+    WHERE state = 'in_kafka';
+
+-- The catalogue: which sink is still to be told of which file.
+
+CREATE TABLE catalogue_sink (
+    id              INTEGER PRIMARY KEY AUTOINCREMENT,  -- never that of one that is gone
+    name            TEXT NOT NULL UNIQUE,
+    sent            TEXT NOT NULL,        -- told of what is sent: 'false', 'in-kafka', 'delivered'
+    memory          TEXT NOT NULL DEFAULT '',           -- its own
+    written         INTEGER NOT NULL DEFAULT 0,
+    written_at      REAL,
+    again_kind      INTEGER,              -- it is told of everything once more: of this kind,
+    again_after     INTEGER               -- and of what comes after this number
+);
+
+CREATE TABLE catalogue_row (
+    sink INTEGER NOT NULL,
+    kind INTEGER NOT NULL,                -- 0: added_file, 1: incoming, 2: outgoing
+    ref  INTEGER NOT NULL,                -- the id there
+    PRIMARY KEY (sink, kind, ref)
+) WITHOUT ROWID;
+
+CREATE TABLE catalogue_refused (          -- for good; nobody tries again before he is told to
+    sink       INTEGER NOT NULL,
+    kind       INTEGER NOT NULL,
+    ref        INTEGER NOT NULL,
+    reason     TEXT NOT NULL,
+    refused_at REAL NOT NULL,
+    PRIMARY KEY (sink, kind, ref)
+) WITHOUT ROWID;
+
+CREATE TABLE added_file (                 -- by kfdctl catalogue add, without being sent
+    id       INTEGER PRIMARY KEY,
+    tid      BLOB NOT NULL UNIQUE,
+    path     BLOB NOT NULL,
+    source   BLOB NOT NULL,
+    size     INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    digest   BLOB NOT NULL,
+    meta     TEXT NOT NULL,
+    uid      INTEGER NOT NULL,
+    added_at REAL NOT NULL
+);
+"""
+
+MIGRATIONS: tuple[str, ...] = (VERSION_1, VERSION_2, VERSION_3, VERSION_4)
 """``MIGRATIONS[n]`` brings a ledger of version n to version n + 1."""

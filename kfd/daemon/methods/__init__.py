@@ -12,9 +12,11 @@ from collections.abc import Iterator
 
 from kfd.control import INTERFACE, METHODS
 from kfd.daemon.methods.calls import Caller, Handlers
+from kfd.daemon.methods.catalogue import CatalogueMethods
 from kfd.daemon.methods.changes import Changes
 from kfd.daemon.methods.events import EventMethods
 from kfd.daemon.methods.examining import ExaminingMethods
+from kfd.daemon.methods.quarantine import QuarantineMethods
 from kfd.daemon.methods.reloading import ReloadingMethods
 from kfd.daemon.methods.routes import RouteMethods
 from kfd.daemon.methods.sending import SendingMethods
@@ -33,7 +35,9 @@ from kfd.varlink import (
     invalid_parameter,
 )
 
-__all__ = ["Caller", "Methods", "description"]
+__all__ = ["TAKE_DESCRIPTORS", "Caller", "Methods", "description"]
+
+TAKE_DESCRIPTORS = frozenset(f"{INTERFACE}.{name}" for name in ("Send", "Backup", "AddToCatalogue"))
 
 
 class Methods:
@@ -47,6 +51,8 @@ class Methods:
             **TransferMethods(operations.transfers, changes).handlers(),
             **EventMethods(operations.events, changes).handlers(),
             **RouteMethods(operations.routes, changes).handlers(),
+            **QuarantineMethods(operations.quarantine).handlers(),
+            **CatalogueMethods(operations.catalogue, changes).handlers(),
             **ServiceMethods(operations.service, changes).handlers(),
             **ReloadingMethods(operations.reloading).handlers(),
             **ExaminingMethods(operations.examining).handlers(),

@@ -17,7 +17,10 @@ from kfd.daemon.methods.calls import Caller, Handlers, check_tids, reply
 from kfd.daemon.methods.changes import Changes, Pace
 from kfd.daemon.operations import Asker, TransferOperations
 from kfd.marshal import MismatchError
+from kfd.paths import MAX_PATH
 from kfd.varlink import Reply
+
+MOST_CONDITIONS = 16  # on the metadata, in one List
 
 
 class TransferMethods:
@@ -37,11 +40,15 @@ class TransferMethods:
         }
 
     def _list(self, parameters: ListParameters, _: Caller) -> Iterator[Reply]:
-        state, limit = parameters.state, parameters.limit
+        limit = parameters.limit
         if not 1 <= limit <= MAX_LISTED:
             raise MismatchError("limit", f"1 to {MAX_LISTED} is expected")
-        transfers = self._operations.list_transfers(state, parameters.route, limit)
-        complete = len(transfers) == limit or self._operations.looks_at_all(state)
+        if len(parameters.meta or {}) > MOST_CONDITIONS:
+            raise MismatchError("meta", f"at most {MOST_CONDITIONS} are expected")
+        if len(parameters.name or "") > MAX_PATH:
+            raise MismatchError("name", "is longer than any path")
+        transfers = self._operations.list_transfers(parameters)
+        complete = len(transfers) == limit or self._operations.looks_at_all(parameters)
         yield reply(ListReply(transfers, complete))
 
     def _wait(self, parameters: WaitParameters, caller: Caller) -> Iterator[Reply]:

@@ -16,6 +16,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from kfd.control import DaemonState, Direction, DownloadRoute, State, Status, UploadRoute
+from kfd.control.catalogue import Catalogue
 from kfd.daemon.ledger.queries import Tally
 from kfd.daemon.metrics.measured import Measured
 
@@ -49,6 +50,7 @@ class _Collected(Collector):
         yield from _of_disks(status, self._measured.ledger_size)
         yield from _of_uploads(status.uploads, tallies)
         yield from _of_downloads(status.downloads, tallies)
+        yield from _of_catalogues(status.catalogues)
 
 
 def _gauge(
@@ -86,6 +88,7 @@ def _of_the_daemon(status: Status) -> Iterator[Metric]:
         "kfd_queue_max_records": ("Records that may be so.", status.queue_records_max),
         "kfd_queue_bytes": ("Bytes read and not acknowledged yet.", status.queue_bytes),
         "kfd_queue_max_bytes": ("Bytes that may be so.", status.queue_bytes_max),
+        "kfd_quarantine_transfers": ("Transfers that wait in quarantine.", status.quarantine),
     }
     for name, (text, value) in single.items():
         yield _gauge(name, text, {(): value})
@@ -96,6 +99,8 @@ def _of_disks(status: Status, ledger_size: int) -> Iterator[Metric]:
         "kfd_disk_free_bytes": ("Free on the fullest disk kfd writes to.", status.disk_free),
         "kfd_spool_bytes": ("Copies held in the spool.", status.spool_used),
         "kfd_spool_max_bytes": ("Bytes the spool may take.", status.spool_max),
+        "kfd_quarantine_bytes": ("Contents held in quarantine.", status.quarantine_used),
+        "kfd_quarantine_max_bytes": ("Bytes they may take.", status.quarantine_max),
         "kfd_ledger_bytes": ("The ledger on disk.", ledger_size),
     }
     for name, (text, value) in single.items():
@@ -175,6 +180,16 @@ def _of_downloads(routes: Sequence[DownloadRoute], tallies: Sequence[Tally]) -> 
         values = {key: value_of(one) for key, one in by_key.items()}
         known = {key: value for key, value in values.items() if value is not None}
         yield _gauge(name, text, known, _ROUTE)
+
+
+def _of_catalogues(catalogues: Sequence[Catalogue]) -> Iterator[Metric]:
+    name = ("catalogue",)
+    waiting = {(one.name,): float(one.waiting) for one in catalogues}
+    yield _gauge("kfd_catalogue_waiting_rows", "Rows that are to be written.", waiting, name)
+    refused = {(one.name,): float(one.refused) for one in catalogues}
+    yield _gauge("kfd_catalogue_refused_rows", "Rows refused for good.", refused, name)
+    written = {(one.name,): float(one.written) for one in catalogues}
+    yield _counter("kfd_catalogue_written_rows_total", "Rows that were written.", written, name)
 
 
 def _of_direction(

@@ -42,6 +42,7 @@ def test_routes_are_named_in_full() -> None:
         ("chunk_size", "64KiB"),
         ("history", "30d"),
         ("spool_max", "1GiB"),
+        ("quarantine_max", "1GiB"),
         ("metrics", "127.0.0.1:9464"),
     ],
 )
@@ -70,7 +71,7 @@ def test_settings_that_need_a_restart_stay_as_they_run(values: dict[str, Any], n
 
 def test_every_setting_is_one_or_the_other() -> None:
     """One that is added to the model is noticed here, not by somebody whose reload did nothing."""
-    with_rules = {"uploads", "downloads", "origin", "kafka"}
+    with_rules = {"uploads", "downloads", "catalogue", "origin", "kafka"}
     old = config()
     for key in Config.model_fields.keys() - with_rules - {"chunk_size"}:
         found = difference(old, old.model_copy(update={key: object()}))

@@ -92,9 +92,20 @@ from tests.unit.config.files import DOWNLOAD, KAFKA, UPLOAD, faults, written
         ),
         ("receivers: 0", "uploads.scope3.receivers: 0 is not between 1 and 1000", "write 1"),
         (
-            "format: openmsistream",
-            "uploads.scope3.format: only kfd for now; the peer's wire format comes later",
-            "write kfd",
+            "format: openmsistreem",
+            "uploads.scope3.format: 'openmsistreem' is not known",
+            'did you mean "openmsistream"?',
+        ),
+        (
+            "then: delete\n    format: openmsistream",
+            "uploads.scope3.then: files go once they are delivered, and nobody confirms what is"
+            " sent in openmsistream's format",
+            "write keep, or format: kfd",
+        ),
+        (
+            "receivers: 2\n    format: openmsistream",
+            "uploads.scope3.receivers: nobody confirms what is sent in openmsistream's format",
+            "leave it out, or write format: kfd",
         ),
         (
             "seal_to: [xrd1]",
@@ -216,8 +227,8 @@ def test_a_wrong_line_of_a_download(tmp_path: Path, line: str, what: str, fix: s
         ),
         (
             "catalogue: {x: 'postgresql://u:hunter2@h'}",
-            "catalogue: only {} for now; catalogues come later",
-            "write {}",
+            "catalogue.x: not a mapping",
+            "write KEY: VALUE lines below it, indented",
         ),
         ("history: 5m", "history: too small", "at least 1h"),
         (

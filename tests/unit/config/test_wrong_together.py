@@ -103,3 +103,15 @@ def test_a_file_that_is_a_list_is_no_configuration(tmp_path: Path) -> None:
     assert faults(written(tmp_path, "- a\n")) == [
         ("kfd.yaml:1: not a mapping", "write KEY: VALUE lines")
     ]
+
+
+@pytest.mark.parametrize("kind", ["uploads", "downloads"])
+def test_files_do_not_go_among_receipts(tmp_path: Path, kind: str) -> None:
+    routes = f"{kind}: {{a: {{directory: /srv, topic: lecroy_files.receipts}}}}\n"
+    assert faults(written(tmp_path, KAFKA, routes)) == [
+        (
+            f"kfd.yaml:3: {kind}.a.topic: 'lecroy_files.receipts' is for receipts about the files"
+            " on lecroy_files",
+            "no topic of files ends with .receipts",
+        )
+    ]

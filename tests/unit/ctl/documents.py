@@ -14,12 +14,19 @@ from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from kfd.control import Sent, Status, Transfer
+from kfd.control.catalogue import Added, Catalogue, RefusedRow
 from kfd.control.events import Event
 from kfd.control.examination import AclsReply, Check
+from kfd.control.quarantine import Quarantined, ReleaseReply, ShowQuarantinedReply
 from kfd.control.reloading import ReloadReply
 from kfd.control.transfers import Details, Refusal
 from kfd.ctl.config import Waiting
+from kfd.ctl.extract import Extracted
 from kfd.ctl.render import JSON_VERSION
+from kfd.inspection.chunks import FileChunk, WholeFile
+from kfd.inspection.description import RecordShown
+from kfd.inspection.totals import Totals
+from kfd.oldconfig.translation import Note
 
 
 @dataclasses.dataclass
@@ -47,8 +54,21 @@ DOCUMENTS: Mapping[str, Mapping[str, Any]] = {
     "pause": {"routes": Sequence[str], "in_flight": int},
     "resume": {"routes": Sequence[str]},
     "rescan": {"routes": Sequence[str]},
+    "quarantine list": {"entries": Sequence[Quarantined], "used": int, "limit": int},
+    "quarantine show": {"quarantined": ShowQuarantinedReply},
+    "quarantine release": {"released": Sequence[ReleaseReply], "refused": Sequence[Failure]},
+    "quarantine purge": {"entries": int, "size": int},
+    "catalogue add": {"files": Sequence[Added], "refused": Sequence[RefusedRow]},
+    "catalogue status": {"catalogues": Sequence[Catalogue], "refused": Sequence[RefusedRow]},
+    "catalogue retry": {"catalogues": Sequence[str], "rows": int},
     "reload": {"reloaded": ReloadReply},
     "config check": {"valid": bool, "uploads": Sequence[Waiting]},
+    "config import": {"yaml": str, "notes": Sequence[Note]},
+    "inspect file": {"chunk": FileChunk},
+    "inspect file, last": {"file": WholeFile},
+    "inspect topic": {"record": RecordShown},
+    "inspect topic --count": {"totals": Totals},
+    "inspect topic --extract": {"extracted": Extracted},
     "backup": {"file": str, "size": int},
     "metrics": {"text": str},
     "completion": {"shell": str, "script": str},

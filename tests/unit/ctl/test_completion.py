@@ -8,8 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
+from kfd.ctl import completion
+from kfd.ctl.cli import kfdctl
+from tests.control import MemoryOperations, busy_status
 from tests.support import unavailable
 
 
@@ -56,6 +60,41 @@ def test_fish_completes(environment: dict[str, str]) -> None:
 
 def test_zsh_reads_its_script(environment: dict[str, str]) -> None:
     _in("zsh", environment, "kfdctl completion zsh >script && zsh -n script")
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume", "rescan", "list --route"])
+def test_routes_are_completed_from_the_daemon(
+    environment: dict[str, str], verb: str, served: Path, operations: MemoryOperations
+) -> None:
+    operations.now = busy_status()
+    asked = environment | {
+        "KFD_SOCKET": str(served),
+        "_KFDCTL_COMPLETE": "bash_complete",
+        "COMP_WORDS": f"kfdctl {verb} ",
+        "COMP_CWORD": str(len(verb.split()) + 1),
+    }
+    wanted = {"plain,scope3", "plain,xrd1"} | ({"plain,archive"} if verb != "rescan" else set())
+    assert set(_in("sh", asked, "kfdctl").split()) == wanted
+
+
+def test_without_a_daemon_routes_are_those_of_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "kfd.yaml"
+    file.write_text(
+        "kafka: {bootstrap.servers: localhost:9}\n"
+        f"uploads: {{scope3: {{directory: {tmp_path}/up, topic: t}}}}\n"
+        f"downloads: {{archive: {{directory: {tmp_path}/down, topic: t}}}}\n"
+    )
+    monkeypatch.setattr(completion, "DEFAULT_CONFIG", file)
+    monkeypatch.setenv("KFD_SOCKET", "/nowhere")
+    context = click.Context(kfdctl)
+    parameter = click.Argument(["route"])
+    found = [one.value for one in completion.complete_route(context, parameter, "")]
+    assert found == ["archive", "scope3"]
+    assert [one.value for one in completion.complete_upload(context, parameter, "s")] == ["scope3"]
+    file.write_text("nonsense")
+    assert completion.complete_route(context, parameter, "") == []
 
 
 def test_without_a_daemon_routes_are_just_not_completed(environment: dict[str, str]) -> None:

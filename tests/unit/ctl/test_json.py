@@ -10,7 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from kfd.control import State
-from tests.control import TID, MemoryOperations, busy_status, event, transfer
+from tests.control import TID, MemoryOperations, busy_status, event, quarantined, transfer
 from tests.support import CHECKOUT
 from tests.unit.ctl.documents import DOCUMENTS, schema
 from tests.unit.ctl.kfdctl import DEADLINE, run, start
@@ -27,7 +27,12 @@ COMMANDS = {
     "retry": ["retry", TID],
     "an error": ["show", "00000000"],
     "completion": ["completion", "bash"],
+    "quarantine show": ["quarantine", "show", TID],
+    "quarantine release": ["quarantine", "release", TID],
+    "quarantine purge": ["quarantine", "purge", TID],
+    "catalogue add": ["catalogue", "add", "TRACE"],
     "config check": ["config", "check", "--config", "CONFIG"],
+    "config import": ["config", "import", "OLD"],
 }
 
 
@@ -42,7 +47,14 @@ def test_the_file_is_what_the_types_say() -> None:
     assert json.loads(json.dumps(schema())) == SCHEMA, "see tests/unit/ctl/documents.py"
 
 
-@pytest.mark.parametrize("verb", sorted(set(DOCUMENTS) - {"events --follow", "quit"}))
+ONE_DOCUMENT = sorted(
+    verb
+    for verb in set(DOCUMENTS) - {"events --follow", "quit"}
+    if not verb.startswith("inspect")  # see tests/integration/test_inspecting.py
+)
+
+
+@pytest.mark.parametrize("verb", ONE_DOCUMENT)
 def test_what_is_printed_fits(
     verb: str, served: Path, operations: MemoryOperations, trace: Path, tmp_path: Path
 ) -> None:
@@ -51,8 +63,12 @@ def test_what_is_printed_fits(
     operations.now = busy_status()
     operations.known[TID] = transfer(TID, state=State.SENDING)
     operations.happens(event(TID))
-    command = COMMANDS.get(verb, [verb])
-    places = {"TRACE": str(trace), "CONFIG": str(config), "BACKUP": str(tmp_path / "b")}
+    operations.set_aside[TID] = quarantined(TID)
+    command = COMMANDS.get(verb, verb.split())
+    old = tmp_path / "old.config"
+    old.write_text("[broker]\nbootstrap.servers = localhost:9\n[log]\n")
+    places = {"TRACE": str(trace), "CONFIG": str(config), "BACKUP": str(tmp_path / "b"),
+              "OLD": str(old)}  # fmt: skip
     _, out, _ = run("--json", "--socket", served, *[places.get(one, one) for one in command])
     check(verb, json.loads(out))
 

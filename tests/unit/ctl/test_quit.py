@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from tests.support import CHECKOUT
 from tests.unit.ctl.kfdctl import DEADLINE, Terminal, start
+from tests.unit.ctl.test_json import check
 
 
 @pytest.fixture
@@ -51,6 +53,17 @@ def test_quit_waits_until_the_daemon_is_gone(
     assert (process.returncode, err) == (0, "")
     assert re.fullmatch(r"done\nkfd stopped after [0-9.]+ s\.\n", out)
     assert other_process.wait(DEADLINE) == 0
+
+
+@pytest.mark.parametrize("options", [[], ["--now"]], ids=["drained", "now"])
+def test_what_programs_get(
+    options: list[str], socket_path: Path, other_process: subprocess.Popen[str]
+) -> None:
+    with start("quit", *options, "--json", "--socket", socket_path) as process:
+        let_go(other_process)
+        out, err = process.communicate(timeout=DEADLINE)
+    assert (process.returncode, err) == (0, "")
+    check("quit", json.loads(out))
 
 
 def test_quit_now_leaves_the_rest(socket_path: Path, other_process: subprocess.Popen[str]) -> None:

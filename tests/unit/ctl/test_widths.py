@@ -9,7 +9,7 @@ import pytest
 
 from kfd.control import State
 from kfd.ctl.render import columns_of, cut, plain, table, wrapped
-from tests.control import NOON, TID, MemoryOperations, busy_status, event, transfer
+from tests.control import NOON, TID, MemoryOperations, busy_status, event, quarantined, transfer
 from tests.unit.ctl.kfdctl import Terminal, run
 
 HOSTILE = "a\x1b[31m\nb\u202ec\u200bd\x9b2J"
@@ -22,11 +22,15 @@ def busy(operations: MemoryOperations) -> MemoryOperations:
         TID, path="measurements/2024/" + "run42-" * 20, state=State.FAILED, queued_at=NOON,
         reason="no such topic",
     )  # fmt: skip
+    operations.set_aside[TID] = quarantined(TID, path="measurements/2024/" + "run42-" * 20)
     operations.happens(event(TID, path="measurements/2024/" + "run42-" * 20))
     return operations
 
 
-VERBS = [["status"], ["list"], ["events"], ["show", TID]]
+VERBS = [
+    ["status"], ["list"], ["events"], ["show", TID],
+    ["quarantine", "list"], ["quarantine", "show", TID],
+]  # fmt: skip
 
 
 def lines(screen: str) -> list[str]:
@@ -35,7 +39,7 @@ def lines(screen: str) -> list[str]:
 
 
 @pytest.mark.parametrize("columns", [80, 40])
-@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb[0])
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
 def test_it_fits_the_terminal(
     verb: list[str], columns: int, served: Path, busy: MemoryOperations
 ) -> None:
@@ -58,7 +62,7 @@ def test_nothing_is_left_out_where_there_is_little_room(
     assert "threads 5+5; queue 812/3000 records; quarantine 0; disk 81 GiB free" in text
 
 
-@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb[0])
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
 def test_a_pipe_gets_all_and_no_colours(
     verb: list[str], served: Path, busy: MemoryOperations
 ) -> None:
@@ -79,7 +83,7 @@ def test_colours_are_for_terminals_that_want_them(served: Path, busy: MemoryOper
 
 
 @pytest.mark.parametrize("verb", [*VERBS, ["wait", TID], ["cancel", TID], ["retry", TID]],
-                         ids=lambda verb: verb[0])  # fmt: skip
+                         ids=" ".join)  # fmt: skip
 def test_hostile_text_is_escaped(
     verb: list[str], served: Path, operations: MemoryOperations
 ) -> None:

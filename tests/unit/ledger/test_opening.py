@@ -95,7 +95,7 @@ def test_path_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
 def test_full_disk_at_the_first_start_is_said_wherever_it_strikes(small_disk: Path) -> None:
     """Never a traceback, and never the advice to throw a good ledger away."""
     outcomes = set()
-    for pages in range(0, 64, 2):
+    for pages in range(0, 96, 3):
         state = small_disk / str(pages)
         filler = fill(small_disk, leave=4096 * pages)
         outcomes.add(fix_of_start(state / "ledger.db"))

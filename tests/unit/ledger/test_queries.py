@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from kfd.control import Direction, State
+from kfd.control import Direction, ListParameters, State
 from kfd.daemon.ledger import Ledger, incoming, known, outgoing, publications, queries
 from kfd.daemon.ledger.outgoing import LARGE, SMALL
 from kfd.errors import ExitCode, NoSuchTransferError, UsageError
@@ -63,7 +63,9 @@ def test_newest_of_both_directions(ledger: Ledger) -> None:
     publish(ledger, received(Sent(b"x", b"in")))
 
     def paths(state: State | None, route: str | None, limit: int = 9) -> list[str]:
-        found = queries.newest(ledger.reader(), "here", state, route, limit)
+        found = queries.newest(
+            ledger.reader(), "here", ListParameters(state=state, route=route, limit=limit)
+        )
         return [one.path for one in found]
 
     assert set(paths(None, None)) == {"0", "1", "2", "3", "in"}
@@ -78,7 +80,7 @@ def test_newest_of_both_directions(ledger: Ledger) -> None:
 def test_transfer_being_published_is_listed_as_receiving(ledger: Ledger) -> None:
     ledger.write(lambda db: publications.intend(db, [received(Sent(b"x", b"in"))]))
     for state in (None, State.RECEIVING):
-        (found,) = queries.newest(ledger.reader(), "here", state, None, 9)
+        (found,) = queries.newest(ledger.reader(), "here", ListParameters(state=state, limit=9))
         assert found.state == State.RECEIVING
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from kfd.daemon import peer
 from kfd.daemon.server import channel, server
+from kfd.daemon.server.pacing import ALLOWANCE
 from kfd.varlink import MAX_REQUEST
 from tests.control import MemoryOperations, serving
 from tests.privileges import unprivileged
@@ -20,6 +24,17 @@ def test_half_a_request_is_given_up(served: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(channel, "FRAME_TIMEOUT", 0.2)
     with Raw(served) as client:
         client.socket.sendall(b'{"method":"io.kfd')
+        assert "not finished" in client.read()["parameters"]["text"]
+        assert client.closed()
+
+
+def test_half_a_request_after_a_whole_one_is_given_up(
+    served: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel, "FRAME_TIMEOUT", 0.2)
+    with Raw(served) as client:
+        client.socket.sendall(b'{"method":"io.kfd.Control.GetStatus"}\0{"method":"io.kfd')
+        assert "status" in client.read()["parameters"]
         assert "not finished" in client.read()["parameters"]["text"]
         assert client.closed()
 
@@ -111,3 +126,47 @@ def test_one_connection_is_kept_for_root(
             others = [stack.enter_context(Raw(socket_path)) for _ in range(3)]
         assert "too many" in others[2].read()["parameters"]["text"]
         assert "status" in stack.enter_context(Raw(socket_path)).call("GetStatus")["parameters"]
+
+
+def test_who_is_turned_away_again_and_again_has_to_wait(
+    socket_path: Path, operations: MemoryOperations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is waited for no longer than root may notice."""
+    needs_root()
+    monkeypatch.setattr(server, "MAX_CONNECTIONS_OF_A_USER", 0)
+    monkeypatch.setattr(server, "_TURNING_AWAY", ALLOWANCE)
+    waited: list[float] = []
+    with serving(socket_path, operations) as running:
+        let_all_in(socket_path)
+        monkeypatch.setattr(running.stopping, "wait", waited.append)
+        with Raw(socket_path) as root:
+            assert "too many" in root.read()["parameters"]["text"]
+            assert root.closed()
+        eventually(lambda: waited == [0.0])
+        for _ in range(3):
+            with unprivileged():
+                refused = Raw(socket_path)
+            assert "too many" in refused.read()["parameters"]["text"]
+            refused.socket.close()
+        eventually(lambda: len(waited) == 4)
+    assert waited[1:] == [0.0, server._LONGEST_PAUSE, server._LONGEST_PAUSE]
+
+
+def test_no_server_of_users_is_asked_by_the_thread_that_accepts(
+    served: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may be away, and then nobody would be answered."""
+    caplog.set_level("INFO")
+    asked: list[str] = []
+
+    def name_of(uid: int) -> str:
+        asked.append(threading.current_thread().name)
+        return str(uid)
+
+    monkeypatch.setattr(peer, "name_of", name_of)
+    monkeypatch.setattr(server, "MAX_CONNECTIONS_OF_A_USER", 1)
+    with Raw(served) as first, Raw(served) as second:
+        assert "too many" in second.read()["parameters"]["text"]
+        first.call("GetStatus")
+    assert f"user {os.geteuid()} is turned away" in caplog.text
+    assert "control" not in asked

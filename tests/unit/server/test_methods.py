@@ -50,6 +50,10 @@ def test_an_independent_client_calls_every_method(
     called.setdefault("Backup", None)
     called["Doctor"] = list(independent.Doctor(_more=True))
     called["Acls"] = independent.Acls()
+    called["ListCatalogues"] = independent.ListCatalogues(limit=5)
+    called["AddToCatalogue"] = independent.AddToCatalogue(files=[{"source": str(trace)}])
+    called["WaitForCatalogue"] = list(independent.WaitForCatalogue([tid], _more=True))
+    called["RetryCatalogue"] = independent.RetryCatalogue(all=True)
     called["Quit"] = list(independent.Quit(_more=True))
     assert called.keys() == METHODS.keys()
     assert operations.contents == [b"volts"]

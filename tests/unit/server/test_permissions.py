@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from kfd.daemon.peer import Access, peer_of
+from kfd.daemon.peer import Access, access_of, groups_of, peer_of
 from kfd.daemon.server import server
-from tests.control import TID, MemoryOperations, serving, transfer
+from tests.control import TID, MemoryOperations, quarantined, serving, transfer
 from tests.rawclient import Raw
 from tests.unit.server.users import NOBODY, as_user, let_all_in, needs_root
 
@@ -31,6 +31,10 @@ def ask_all(path: Path, trace: int) -> dict[str, Any]:
         "Pause": {},
         "Resume": {},
         "Rescan": {},
+        "ListQuarantine": {"limit": 1},
+        "ShowQuarantined": {"tid": TID},
+        "Release": {"tid": TID},
+        "Purge": {"tids": [TID]},
         "Quit": {"now": True},
     }
     answers = {}
@@ -57,6 +61,7 @@ def test_a_member_may_send_and_look(
     needs_root()
     monkeypatch.setattr(server, "control_gid", lambda _: 777)
     operations.known[TID] = transfer(TID)
+    operations.set_aside[TID] = quarantined(TID)
     with serving(socket_path, operations, "lab"):
         let_all_in(socket_path)
         errors = ask_as(socket_path, trace, groups, gid)
@@ -66,6 +71,7 @@ def test_a_member_may_send_and_look(
         "Metrics": "", "Backup": refused,
         "Show": "", "Events": "", "Cancel": refused, "Retry": "", "Pause": refused,
         "Resume": refused, "Rescan": refused,
+        "ListQuarantine": "", "ShowQuarantined": "", "Release": refused, "Purge": refused,
     }  # fmt: skip
     assert not operations.paused
     assert operations.sent[0].uid == NOBODY
@@ -96,7 +102,7 @@ def test_a_member_of_very_many_groups_is_known(monkeypatch: pytest.MonkeyPatch) 
         def groups() -> list[int]:
             a, b = socket.socketpair()
             with a, b:
-                return sorted(peer_of(a).gids)
+                return sorted(groups_of(a, peer_of(a)))
 
         many = list(range(5000, 5300))
         assert as_user(NOBODY, many, NOBODY, groups) == sorted(os.getgrouplist("nobody", NOBODY))
@@ -106,5 +112,5 @@ def test_a_member_of_very_many_groups_is_known(monkeypatch: pytest.MonkeyPatch) 
 def test_the_daemons_own_user_may_all() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        assert peer_of(ours).access(None) is Access.OWNER
+        assert access_of(ours, peer_of(ours), None) is Access.OWNER
         assert peer_of(ours).pid == os.getpid()

@@ -1,0 +1,80 @@
+"""Options by which transfers are looked for, and the moments and patterns that they take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, TypeVar
+
+import click
+
+from kfd.control import ListParameters, State
+from kfd.ctl.completion import complete_route
+from kfd.ctl.meta import parse_meta
+from kfd.units import WrongValueError, parse_duration
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _moment(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
+    """Epoch seconds: so long ago, or a date with or without a time, local if it says no zone."""
+    if value is None:
+        return None
+    try:
+        return time.time() - parse_duration(value)
+    except WrongValueError:
+        pass
+    try:
+        return datetime.fromisoformat(value).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise click.BadParameter("write 2h, 7d, 2026-11-23, or '2026-11-23 14:30'") from None
+
+
+_OPTIONS = (
+    click.option(
+        "--state",
+        type=click.Choice([state.value.replace("_", "-") for state in State]),
+        help="Only those in it.",
+    ),
+    click.option(
+        "--route", metavar="ROUTE", shell_complete=complete_route, help="Only those of it."
+    ),
+    click.option("--name", metavar="GLOB", help="Only files of this name, or path: '*.trc'."),
+    click.option(
+        "--since", metavar="TIME", callback=_moment, help="Only what ended, or came, since: 2h."
+    ),
+    click.option("--until", metavar="TIME", callback=_moment, help="Only what did before."),
+    click.option(
+        "--meta", multiple=True, metavar="KEY=VALUE", help="Only files with it; repeatable."
+    ),
+)
+
+
+def search_options(function: _Function) -> _Function:
+    """Give a verb the options; :func:`wanted` takes them."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def wanted(
+    limit: int,
+    *,
+    state: str | None,
+    route: str | None,
+    name: str | None,
+    since: float | None,
+    until: float | None,
+    meta: tuple[str, ...],
+) -> ListParameters:
+    """What to ask the daemon for. Raises :class:`kfd.errors.UsageError`."""
+    return ListParameters(
+        state=State(state.replace("-", "_")) if state is not None else None,
+        route=route,
+        limit=limit,
+        name=name,
+        since=since,
+        until=until,
+        meta=parse_meta(meta),
+    )

@@ -1,0 +1,184 @@
+"""What people ask of the catalogue: files added by hand, and rows that are to be written again.
+
+Functions that take ``writer`` run in the ledger's writer thread inside its transaction; those that
+take ``reader`` run in the caller's thread on its own connection.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from sqlite3 import Connection
+
+from kfd.daemon.ledger import bulk
+from kfd.daemon.ledger.catalogue import TABLES, Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A file that somebody adds without sending it. The same file gives the same tid."""
+
+    tid: bytes
+    path: bytes
+    source: bytes
+    size: int
+    mtime_ns: int
+    digest: bytes
+    meta: str  # JSON
+    uid: int
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedRow:
+    """A row that a sink has refused for good."""
+
+    sink: str
+    tid: bytes
+    path: bytes
+    reason: str
+    at: float
+
+
+def add(writer: Connection, files: Sequence[Added], sinks: Sequence[str]) -> None:
+    """Let these sinks be told of files. Killed before this is durable: nobody was told."""
+    now = time.time()
+    bulk.execute(
+        writer,
+        "INSERT INTO added_file (tid, path, source, size, mtime_ns, digest, meta, uid, added_at)"
+        " VALUES {rows} ON CONFLICT (tid) DO NOTHING",
+        [
+            (one.tid, one.path, one.source, one.size, one.mtime_ns, one.digest, one.meta, one.uid,
+             now)
+            for one in files
+        ],
+    )  # fmt: skip
+    for name in sinks:
+        of_it = (name,)
+        tids = [one.tid for one in files]
+        chosen = (
+            f"SELECT s.id, {Kind.ADDED:d}, t.id FROM catalogue_sink s CROSS JOIN added_file t"
+            f" WHERE s.name = ? AND t.tid IN {bulk.PLACE}"
+        )
+        bulk.select(
+            writer,
+            f"DELETE FROM catalogue_refused WHERE (sink, kind, ref) IN ({chosen})",
+            of_it,
+            tids,
+        )
+        bulk.select(writer, f"INSERT OR IGNORE INTO catalogue_row {chosen}", of_it, tids)
+
+
+def owed(reader: Connection, tids: Iterable[bytes], sinks: Sequence[str]) -> set[bytes]:
+    """Those of the added files of which one of these sinks is still to be told."""
+    marks = ", ".join("?" * len(sinks))
+    rows = bulk.select(
+        reader,
+        "SELECT t.tid FROM added_file t JOIN catalogue_row r"
+        f" ON r.kind = {Kind.ADDED:d} AND r.ref = t.id"
+        f" AND r.sink IN (SELECT id FROM catalogue_sink WHERE name IN ({marks}))"
+        f" WHERE t.tid IN {bulk.PLACE}",
+        sinks,
+        sorted(tids),
+    )
+    return {tid for (tid,) in rows}
+
+
+_REFUSED = (
+    "SELECT s.name, t.tid, t.path, r.reason, r.refused_at FROM catalogue_refused r"
+    " JOIN catalogue_sink s ON s.id = r.sink"
+)
+
+
+def refused(
+    reader: Connection, sink: str | None, limit: int, tids: Collection[bytes] | None = None
+) -> list[RefusedRow]:
+    """Rows that sinks, or this one, have refused, the newest first, at most ``limit`` of a kind;
+    ``tids``: only those of these."""
+    found = [
+        RefusedRow(*row)
+        for kind, table in TABLES.items()
+        for row in reader.execute(
+            f"{_REFUSED} JOIN {table} t ON t.id = r.ref WHERE r.kind = {kind:d}"
+            " AND (? IS NULL OR s.name = ?) ORDER BY r.refused_at DESC LIMIT ?",
+            (sink, sink, limit),
+        )
+        if tids is None or row[1] in tids
+    ]
+    return sorted(found, key=lambda one: one.at, reverse=True)
+
+
+def retry(writer: Connection, sink: str | None) -> int:
+    """Let sinks, or this one, be told again of what they have refused; of how many rows."""
+    of_it = "(SELECT id FROM catalogue_sink WHERE ? IS NULL OR name = ?)"
+    moved = writer.execute(
+        "INSERT OR IGNORE INTO catalogue_row SELECT sink, kind, ref FROM catalogue_refused"
+        f" WHERE sink IN {of_it}",
+        (sink, sink),
+    ).rowcount
+    writer.execute(f"DELETE FROM catalogue_refused WHERE sink IN {of_it}", (sink, sink))
+    return moved
+
+
+def begin_again(writer: Connection, sink: str | None) -> None:
+    """Let sinks, or this one, be told of everything that the ledger knows, step by step."""
+    writer.execute(
+        f"UPDATE catalogue_sink SET again_kind = {Kind.ADDED:d}, again_after = 0"
+        " WHERE ? IS NULL OR name = ?",
+        (sink, sink),
+    )
+
+
+def is_told_again(reader: Connection, sink: int) -> bool:
+    """Whether a sink is being told of everything once more."""
+    found = reader.execute(
+        "SELECT 1 FROM catalogue_sink WHERE id = ? AND again_kind IS NOT NULL", (sink,)
+    )
+    return found.fetchone() is not None
+
+
+def go_on_again(writer: Connection, sink: int, limit: int) -> None:
+    """Put the next rows of a sink that is told of everything into its outbox, if there are any.
+
+    Killed between two steps: it goes on from the last one.
+    """
+    place = writer.execute(
+        "SELECT again_kind, again_after, sent FROM catalogue_sink WHERE id = ?", (sink,)
+    ).fetchone()
+    if place is None or place[0] is None:
+        return
+    kind, after, sent = place
+    last = _enqueue(writer, sink, Kind(kind), _states(sent), after, limit)
+    if last is None:
+        kind, last = (kind + 1, 0) if kind < Kind.SENT else (None, None)
+    writer.execute(
+        "UPDATE catalogue_sink SET again_kind = ?, again_after = ? WHERE id = ?", (kind, last, sink)
+    )
+
+
+def _states(sent: str) -> Mapping[Kind, str]:
+    """Conditions on the rows of which a sink is to be told."""
+    in_kafka = {"false": "0", "in-kafka": "state IN ('in_kafka', 'delivered')"}
+    return {
+        Kind.ADDED: "1",
+        Kind.PUBLISHED: "state = 'published'",
+        Kind.SENT: in_kafka.get(sent, "state = 'delivered'"),
+    }
+
+
+def _enqueue(
+    writer: Connection, sink: int, kind: Kind, states: Mapping[Kind, str], after: int, limit: int
+) -> int | None:
+    """Put rows of a kind after number ``after`` into the outbox; the last number looked at."""
+    table = TABLES[kind]
+    (last,) = writer.execute(
+        f"SELECT max(id) FROM (SELECT id FROM {table} WHERE id > ? ORDER BY id LIMIT ?)",
+        (after, limit),
+    ).fetchone()
+    if last is not None:
+        writer.execute(
+            f"INSERT OR IGNORE INTO catalogue_row SELECT ?, {kind:d}, id FROM {table}"
+            f" WHERE id > ? AND id <= ? AND {states[kind]}",
+            (sink, after, last),
+        )
+    return None if last is None else int(last)

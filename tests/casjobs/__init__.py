@@ -1,0 +1,1 @@
+"""A local CasJobs for tests: real HTTP, real tables, and the errors of the real one."""

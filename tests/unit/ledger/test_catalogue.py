@@ -1,0 +1,179 @@
+"""The outbox of the catalogue: written with what it tells of, as long as somebody is to know."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from kfd.daemon.ledger import Ledger, catalogue, cataloguing, forgetting, outgoing, publications
+from kfd.daemon.ledger.catalogue import Key, Kind
+from kfd.daemon.ledger.cataloguing import Added
+from tests.parts import TOPIC_ID, Sent, version
+from tests.unit.ledger.incoming_files import publish, received, with_meta
+from tests.unit.ledger.outgoing_files import accept_one, end
+
+
+def configure(ledger: Ledger, **sinks: str) -> None:
+    ledger.write(lambda db: catalogue.configure(db, sinks))
+
+
+def number(ledger: Ledger, name: str = "lab") -> int:
+    found = catalogue.sink_id(ledger.reader(), name)
+    assert found is not None
+    return found
+
+
+def waiting(ledger: Ledger, name: str = "lab", limit: int = 100) -> list[bytes]:
+    entries, void = catalogue.waiting(ledger.reader(), number(ledger, name), limit)
+    assert void == []
+    return [one.path for one in entries]
+
+
+def write_all(ledger: Ledger, name: str = "lab", *refused: bytes) -> None:
+    sink = number(ledger, name)
+    entries, _ = catalogue.waiting(ledger.reader(), sink, 100)
+    reasons = [(one.key, "too long") for one in entries if one.path in refused]
+    keys = [one.key for one in entries]
+    ledger.write(lambda db: catalogue.written(db, sink, keys, reasons))
+
+
+def added(name: bytes = b"a.csv") -> Added:
+    return Added(name * 3 + bytes(1), name, b"/srv/" + name, 5, 7, bytes(32), "{}", 0)
+
+
+def test_without_a_sink_nothing_is_written(ledger: Ledger) -> None:
+    publish(ledger, received(Sent(b"a", b"a")))
+    assert ledger.reader().execute("SELECT count(*) FROM catalogue_row").fetchone() == (0,)
+
+
+def test_each_sink_is_told_of_what_is_published(ledger: Ledger) -> None:
+    configure(ledger, lab="false", other="in-kafka")
+    publish(ledger, received(Sent(b"a", b"a")), received(Sent(b"b", b"b")))
+    assert waiting(ledger) == waiting(ledger, "other") == [b"a", b"b"]
+    write_all(ledger)
+    assert (waiting(ledger), waiting(ledger, "other")) == ([], [b"a", b"b"])
+    told = {one.name: (one.waiting, one.written) for one in catalogue.standings(ledger.reader())}
+    assert told == {"lab": (0, 2), "other": (2, 0)}
+
+
+def test_what_is_rejected_is_not_told(ledger: Ledger) -> None:
+    configure(ledger, lab="false")
+    one = received(Sent(b"a", b"a"))
+    ledger.write(lambda db: publications.reject(db, [(one, "quarantined", "why")]))
+    assert waiting(ledger) == []
+
+
+def test_a_rename_that_a_kill_interrupted_is_told_when_it_is_settled(ledger: Ledger) -> None:
+    configure(ledger, lab="false")
+    one = received(Sent(b"a", b"a"))
+    ledger.write(lambda db: publications.intend(db, [one]))
+    assert waiting(ledger) == []
+    (intent,) = publications.intents(ledger.reader(), "archive")
+    ledger.write(lambda db: publications.settle(db, "archive", [intent], []))
+    assert waiting(ledger) == [b"a"]
+
+
+@pytest.mark.parametrize(("sent", "told"), [("false", []), ("in-kafka", [b"a"]), ("delivered", [])])
+def test_what_is_sent_is_told_as_configured(ledger: Ledger, sent: str, told: list[bytes]) -> None:
+    configure(ledger, lab=sent)
+    end(ledger, accept_one(ledger, version(b"a")), "in_kafka")
+    end(ledger, accept_one(ledger, version(b"b")), "failed")
+    assert waiting(ledger) == told
+
+
+def test_what_a_sink_does_not_know_yet_is_not_forgotten(ledger: Ledger) -> None:
+    configure(ledger, lab="in-kafka")
+    publish(ledger, received(Sent(b"a", b"a")))
+    end(ledger, accept_one(ledger, version(b"b")), "in_kafka")
+    later = time.time() + 10
+
+    def prune() -> tuple[int, int]:
+        gone = ledger.write(lambda db: forgetting.prune(db, TOPIC_ID, 0, 10**6, later, 100))
+        return gone, ledger.write(lambda db: outgoing.prune(db, later, 100))
+
+    assert prune() == (0, 0)
+    write_all(ledger)
+    assert prune() == (1, 1)
+
+
+def test_rows_of_files_that_are_no_longer_known_are_void(ledger: Ledger) -> None:
+    configure(ledger, lab="false")
+    publish(ledger, received(Sent(b"a", b"a")))
+    ledger.write(lambda db: db.execute("DELETE FROM incoming"))
+    assert catalogue.waiting(ledger.reader(), number(ledger), 9) == ([], [Key(Kind.PUBLISHED, 1)])
+
+
+def test_what_is_refused_is_shown_and_tried_again(ledger: Ledger) -> None:
+    configure(ledger, lab="false")
+    publish(ledger, received(Sent(b"a", b"a")), received(Sent(b"b", b"b")))
+    write_all(ledger, "lab", b"b")
+    assert waiting(ledger) == []
+    (refused,) = cataloguing.refused(ledger.reader(), None, 9)
+    assert (refused.sink, refused.path, refused.reason) == ("lab", b"b", "too long")
+    assert cataloguing.refused(ledger.reader(), "other", 9) == []
+    assert ledger.write(lambda db: cataloguing.retry(db, None)) == 1
+    assert (waiting(ledger), cataloguing.refused(ledger.reader(), None, 9)) == ([b"b"], [])
+
+
+def test_what_a_sink_that_is_gone_was_to_be_told_is_dropped(ledger: Ledger) -> None:
+    configure(ledger, lab="false")
+    publish(ledger, received(Sent(b"a", b"a")))
+    configure(ledger)
+    configure(ledger, lab="false")
+    assert waiting(ledger) == []
+    assert ledger.write(lambda db: catalogue.prune(db, 0.0, 100)) == 1
+    assert ledger.reader().execute("SELECT count(*) FROM catalogue_row").fetchone() == (0,)
+
+
+def test_a_new_sink_can_be_told_of_everything_in_steps(ledger: Ledger) -> None:
+    publish(ledger, *(received(Sent(b"%d" % n, b"%d" % n)) for n in range(5)))
+    end(ledger, accept_one(ledger, version(b"sent")), "in_kafka")
+    configure(ledger, lab="in-kafka")
+    assert waiting(ledger) == []
+    ledger.write(lambda db: cataloguing.begin_again(db, "lab"))
+    steps = 0
+    while cataloguing.is_told_again(ledger.reader(), number(ledger)):
+        ledger.write(lambda db: cataloguing.go_on_again(db, number(ledger), 2))
+        steps += 1
+    assert sorted(waiting(ledger)) == [b"0", b"1", b"2", b"3", b"4", b"sent"]
+    assert steps > 3
+    publish(ledger, received(Sent(b"5", b"5")))
+    assert len(waiting(ledger)) == 7
+
+
+def test_a_file_that_is_added_is_told_once(ledger: Ledger) -> None:
+    configure(ledger, lab="false", other="false")
+    for _ in range(2):
+        ledger.write(lambda db: cataloguing.add(db, [added()], ["lab"]))
+    assert (waiting(ledger), waiting(ledger, "other")) == ([b"a.csv"], [])
+    assert cataloguing.owed(ledger.reader(), [added().tid], ["lab"]) == {added().tid}
+    assert cataloguing.owed(ledger.reader(), [added().tid], ["other"]) == set()
+    write_all(ledger)
+    assert cataloguing.owed(ledger.reader(), [added().tid], ["lab", "other"]) == set()
+
+
+def test_what_was_added_long_ago_is_forgotten_once_it_is_written(ledger: Ledger) -> None:
+    configure(ledger, lab="false")
+    ledger.write(lambda db: cataloguing.add(db, [added()], ["lab"]))
+    later = time.time() + 10
+    assert ledger.write(lambda db: catalogue.prune(db, later, 100)) == 0
+    write_all(ledger)
+    assert ledger.write(lambda db: catalogue.prune(db, later, 100)) == 1
+
+
+def test_constants_of_a_route_stand_above_what_the_sender_says(ledger: Ledger) -> None:
+    configure(ledger, lab="false")
+    told = with_meta(received(Sent(b"a", b"a")), {"site": "there", "sample": "7"})
+    publish(ledger, replace(told, constants={"site": "here"}))
+    (entry,), _ = catalogue.waiting(ledger.reader(), number(ledger), 9)
+    assert entry.meta == '{"site": "here", "sample": "7"}'
+
+
+def test_what_a_sink_remembers(ledger: Ledger) -> None:
+    configure(ledger, lab="false")
+    assert catalogue.recall(ledger.reader(), "lab") == ""
+    ledger.write(lambda db: catalogue.remember(db, "lab", "made"))
+    configure(ledger, lab="delivered")
+    assert catalogue.recall(ledger.reader(), "lab") == "made"
