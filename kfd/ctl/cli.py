@@ -39,6 +39,13 @@ _VERBS = {
 }
 
 
+_ELSEWHERE = {
+    "stop": "kfdctl quit finishes first, systemctl stop kfd doesn't",
+    "start": "systemctl start kfd",
+    "restart": "systemctl restart kfd",
+}
+
+
 class Verbs(click.Group):
     """A group that imports a verb's module only to run it, so that kfdctl starts fast."""
 
@@ -64,10 +71,16 @@ class Verbs(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in _VERBS and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], _VERBS, 1)
-            hint = f'; did you mean "{near[0]}"?' if near else ""
-            raise click.UsageError(f'there is no verb "{args[0]}"{hint}', ctx)
+            raise click.UsageError(f'there is no verb "{args[0]}"{_hint(args[0])}', ctx)
         return super().resolve_command(ctx, args)
+
+
+def _hint(word: str) -> str:
+    """What people mean who write ``word`` for a verb."""
+    if word in _ELSEWHERE:
+        return f"; {_ELSEWHERE[word]}"
+    near = difflib.get_close_matches(word, _VERBS, 1)
+    return f'; did you mean "{near[0]}"?' if near else ""
 
 
 @click.command(

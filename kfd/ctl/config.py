@@ -108,19 +108,27 @@ def _check_host(config: Config, path: Path) -> None:
     The service's own file is looked at as the service would; another one as this user.
     """
     from kfd.config import in_order  # noqa: PLC0415 - costs pydantic
-    from kfd.ctl.hostchecks import host_faults, properties_of  # noqa: PLC0415 - costs pydantic
+    from kfd.ctl.hostchecks import (  # noqa: PLC0415 - costs pydantic
+        host_faults,
+        missing_group,
+        properties_of,
+    )
     from kfd.ctl.service import service  # noqa: PLC0415 - likewise
     from kfd.kafka import ClusterView, RefusedPropertyError  # noqa: PLC0415 - costs librdkafka
 
     unit = service() if path == DEFAULT_CONFIG else None
     properties, faults = properties_of(config, unit)
-    faults += host_faults(config, unit)
+    faults += host_faults(config, unit, path if unit is not None else None)
     try:
         ClusterView(properties)
     except RefusedPropertyError as error:
         faults.append(error.placed(config.where("kafka", error.name)))
     if faults:
         raise all_of(in_order(faults))
+    named = unit is not None or "control_group" in config.model_fields_set
+    if named and (missing := missing_group(config)):
+        note(f"! {config.where('control_group')}: control_group: {missing}")
+        note(f"  fix: groupadd {config.control_group}; then restart kfd")
 
 
 def _summary(config: Config) -> str:

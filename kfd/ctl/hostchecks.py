@@ -3,21 +3,26 @@ and ``doctor``."""
 
 from __future__ import annotations
 
+import grp
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from kfd.config import Config
 from kfd.config.accounts import Account
 from kfd.config.apart import entangled
 from kfd.config.secrets import CredentialSecret
 from kfd.config.usable import unusable
+from kfd.ctl.rights import rights_faults
 from kfd.ctl.service import Service
 from kfd.errors import ConfigError, KfdError, PermissionProblemError
 
 
-def host_faults(config: Config, unit: Service | None) -> Iterator[KfdError]:
+def host_faults(
+    config: Config, unit: Service | None, file: Path | None = None
+) -> Iterator[KfdError]:
     """Directories that lie in one another, or can't be used by the service's user (without a unit:
-    by this one) or in its sandbox; groups."""
+    by this one) or in its sandbox; groups. ``file``: the service's own, which it reads itself."""
     yield from entangled(config)
     account = Account.own() if unit is None else unit.account
     if account is None:
@@ -26,9 +31,20 @@ def host_faults(config: Config, unit: Service | None) -> Iterator[KfdError]:
             f"there is no user {name}, as whom the service runs", fix="systemd-sysusers"
         )
     else:
+        yield from rights_faults(config, account, file)
         yield from unusable(config, account)
     if unit is not None:
         yield from _sandbox_faults(config, unit)
+
+
+def missing_group(config: Config) -> str:
+    """What is to be known of a control group that isn't there; empty if it is. No fault: without
+    it, only root and kfd's user may use kfdctl."""
+    try:
+        grp.getgrnam(config.control_group)
+    except KeyError:
+        return f"no group {config.control_group} on this host: only root may use kfdctl"
+    return ""
 
 
 def _sandbox_faults(config: Config, unit: Service) -> Iterator[KfdError]:

@@ -30,7 +30,8 @@ def look_from_outside(path: Path, *, is_service: bool) -> Iterator[Check]:
         yield from (failed("configuration", fault) for fault in faults_of(error))
         return
     yield well("configuration", f"{path} can be read and has no fault")
-    yield from (failed("host", fault) for fault in host_faults(config, unit))
+    own = path if unit is not None else None
+    yield from (failed("host", fault) for fault in host_faults(config, unit, own))
     yield from _brokers(config, unit)
 
 

@@ -27,7 +27,12 @@ class Picked:
 
 def pick(paths: Sequence[str], *, recursive: bool) -> list[Picked]:
     """The files to send, in order. Raises :class:`UsageError` and :class:`KfdError`."""
-    return [picked for path in paths for picked in _pick(os.fsencode(path), recursive=recursive)]
+    try:
+        return [one for path in paths for one in _pick(os.fsencode(path), recursive=recursive)]
+    except KfdError as error:
+        if len(paths) == 1:
+            raise
+        raise type(error)(f"{error}; nothing was sent", fix=error.fix) from None
 
 
 def _pick(path: bytes, *, recursive: bool) -> Iterable[Picked]:

@@ -26,6 +26,8 @@ def duration_option(name: str, **attributes: Any) -> Callable[[_Function], _Func
 def _parse_duration(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
     if value is None:
         return None
+    if value.startswith("-"):
+        raise click.BadParameter(f"{value!r} is less than nothing; write it like 30s, 5m, 24h")
     try:
         return parse_duration(value if value[-1:].isalpha() else f"{value}s")
     except WrongValueError as error:

@@ -11,6 +11,8 @@ import click
 
 from kfd.control import (
     MAX_LISTED,
+    GetStatusParameters,
+    GetStatusReply,
     ListReply,
     State,
     Transfer,
@@ -71,9 +73,12 @@ def list_command(settings: Settings, limit: int, **search: Any) -> ExitCode:
     request = wanted(limit, **search)
     with settings.connect() as client:
         answer = client.call(request, ListReply)
+        unknown = not answer.transfers and _is_unknown(client, request.route)
     transfers = answer.transfers
     if settings.as_json:
         print_json(transfers=transfers, complete=answer.complete)
+    elif unknown:
+        note(f"No transfers, and there is no route {request.route}.  See: kfdctl status")
     elif not transfers:
         note("No transfers.")
     else:
@@ -82,6 +87,14 @@ def list_command(settings: Settings, limit: int, **search: Any) -> ExitCode:
     if not answer.complete and not settings.as_json:
         note("Only the newest transfers were looked at.")
     return ExitCode.DONE
+
+
+def _is_unknown(client: Client, route: str | None) -> bool:
+    """Whether there is no such route; one that is gone may have left transfers."""
+    if route is None:
+        return False
+    status = client.call(GetStatusParameters(), GetStatusReply).status
+    return route not in {one.route for one in (*status.uploads, *status.downloads)}
 
 
 def _row(transfer: Transfer) -> list[str]:

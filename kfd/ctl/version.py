@@ -7,24 +7,27 @@ import click
 from kfd import __version__
 from kfd.ctl.render import print_json, say
 from kfd.ctl.settings import Settings, verb
-from kfd.errors import KfdError
+from kfd.errors import KfdError, NotPermittedError
 
 
 @click.command()
 @verb
 def version_command(settings: Settings) -> None:
     """Show the versions of kfdctl and of the kfd that runs, if one does."""
-    running = _running(settings)
+    running, reason = _running(settings)
     if settings.as_json:
         print_json(kfdctl=__version__, kfd=running)
         return
     say(f"kfdctl {__version__}")
-    say(f"kfd {running}" if running is not None else "kfd does not answer")
+    say(f"kfd {running}" if running is not None else reason)
 
 
-def _running(settings: Settings) -> str | None:
+def _running(settings: Settings) -> tuple[str | None, str]:
+    """The version that runs, or why it isn't known."""
     try:
         with settings.connect() as client:
-            return str(client.info().get("version"))
+            return str(client.info().get("version")), ""
+    except NotPermittedError as error:
+        return None, f"kfd: {error}"
     except KfdError:
-        return None
+        return None, "kfd does not answer"
