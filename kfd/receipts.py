@@ -15,6 +15,7 @@ from typing import Any, Final
 from kfd.wire import (
     DIGEST_SIZE,
     INSTANCE_SIZE,
+    RECEIPTS_SUFFIX,
     TID_SIZE,
     BadRecord,
     Reason,
@@ -25,7 +26,7 @@ from kfd.wire import (
 )
 
 VERSION: Final = 1
-SUFFIX: Final = ".receipts"
+SUFFIX: Final = RECEIPTS_SUFFIX
 MAX_RECORD: Final = 128 * 1024  # bytes of a record's value
 MAX_RECEIPTS: Final = 256  # in one record
 MAX_REASON: Final = 200  # bytes of UTF-8

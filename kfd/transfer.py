@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -17,6 +18,17 @@ class State(Enum):
     COMPLETE = auto()
     FAILED = auto()
     ABORTED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Where the records of a transfer lie that is spread over partitions."""
+
+    version: bytes  # of which file it is which content
+    upload: int  # how many transfers have brought this version before
+    lasts: Mapping[int, int]  # partition → highest offset
+    last_at: int  # timestamp of the latest record, ms since the epoch
+    repeated: bool  # some records came more than once: they may be of several uploads
 
 
 @dataclass(slots=True, eq=False)
@@ -37,6 +49,11 @@ class OpenTransfer:
     rest_offset: int | None = None  # of the first record that isn't durable, if one came
     touched: float = 0.0  # when the last one came, by whatever clock its reader has
     hasher: blake3 = field(default_factory=blake3, repr=False)
+
+    @property
+    def spread(self) -> Spread | None:
+        """None of one that lies in one partition, as kfd's do."""
+        return None
 
     @property
     def remaining(self) -> int:

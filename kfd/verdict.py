@@ -30,6 +30,11 @@ class Skip:
 
 
 @dataclass(frozen=True, slots=True)
+class Undecided:
+    """What it means shows when the transfer that is complete has been published."""
+
+
+@dataclass(frozen=True, slots=True)
 class Aborted:
     """The sender has given the transfer up."""
 
@@ -44,4 +49,4 @@ class Failed:
     reason: Reason
 
 
-Verdict = Append | Drop | Skip | Aborted | Failed
+Verdict = Append | Drop | Skip | Undecided | Aborted | Failed

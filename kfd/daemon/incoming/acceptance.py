@@ -15,15 +15,17 @@ from kfd.daemon.incoming.partition import Partition
 from kfd.daemon.incoming.reading import Reading
 from kfd.daemon.incoming.record import Record
 from kfd.daemon.incoming.restoring import Restoring
+from kfd.daemon.incoming.scattered import Scattered
 from kfd.daemon.incoming.spoiled import Spoiled
 from kfd.daemon.incoming.terms import Terms
 from kfd.daemon.incoming.transferlog import tell
 from kfd.daemon.ledger import Ledger, incoming
 from kfd.daemon.publishing.destination import PartKey
 from kfd.daemon.publishing.partials import DiskError, Partials
+from kfd.scattered import Piece
 from kfd.transfer import OpenTransfer
-from kfd.verdict import Aborted, Append, Drop, Failed, Skip, Verdict
-from kfd.wire import Header, Reason
+from kfd.verdict import Aborted, Append, Drop, Failed, Skip, Undecided, Verdict
+from kfd.wire import BadRecord, Header, Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +42,31 @@ class Acceptance:
     restoring: Restoring
     partials: Partials
     checkpoint: Checkpoint
+    scattered: Scattered
 
-    def accept_backlog(self) -> None:
+    def accept_backlog(self) -> bool:
         """Look at all that was read. Raises :class:`DiskError`; the record that met it comes first
-        the next time."""
+        the next time. False if what is complete must be published before it goes on."""
         backlog = self.reading.backlog
         known = self._ended()
         if any(isinstance(header, Header) and header.begin for _, header in backlog):
             self.deferral.look()
+        pieces = [header for _, header in backlog if isinstance(header, Piece)]
+        if pieces:
+            self.scattered.look(pieces)
         while self.reading.backlog:
             record, header = self.reading.backlog[0]
             partition = self.reading[record.partition]
             if isinstance(header, Header):
                 self._accept(partition, record, header, known[record.partition])
-            else:
+            elif isinstance(header, BadRecord):
                 self.drops.count(partition, record.offset, header.reason, header.detail)
+            elif not self.scattered.accept(partition, record, header):
+                return False
             # only now: had it failed, its partition would go on before this record
             if self.reading.is_passed(record):
                 self.drops.passed(partition, record.offset + 1)
+        return True
 
     def _ended(self) -> dict[int, Collection[bytes]]:
         """Partition → those tids of the backlog that have ended here; one look for each."""
@@ -91,7 +100,7 @@ class Acceptance:
                 self.outcomes.abort(partition, transfer)
             case Failed(transfer, reason):
                 self._fail(partition, transfer, reason, record)
-            case Skip():
+            case Skip() | Undecided():
                 pass
 
     def _judge(

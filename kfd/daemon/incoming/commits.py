@@ -69,6 +69,10 @@ class Commits:
                 found.append(Inherited(one.partition, one.offset, said if valid else None))
         return found
 
+    def is_due(self) -> bool:
+        """Whether it is time for a commit again."""
+        return time.monotonic() >= self._due
+
     def commit(
         self, consumer: Consumer, progress: Mapping[int, Progress], *, wait: bool = False
     ) -> None:

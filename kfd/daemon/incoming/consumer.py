@@ -54,6 +54,7 @@ class ConsumerThread(Stage):
         self.records = 0  # read since the start; written by this thread only
         self.receiving: tuple[OpenTransfer, ...] = ()  # a snapshot, for others to read
         self.held: frozenset[PartKey] = frozenset()  # likewise: their partials
+        self.waiting = 0  # likewise: bytes of the smallest file that waits for space
         self.idle = True  # nothing is being received: no member, or the route is paused
         self._receiver = receiver
         self._membership = membership
@@ -111,7 +112,7 @@ class ConsumerThread(Stage):
             self.idle = False
             fetcher.join(self._on_assign, self._on_revoke, self._on_lost)
             while not self.stopping.is_set() and self._ownership.holds():
-                if self._membership.route in self._pauses:
+                if self._may_not_read():
                     self._hold(fetcher)
                 self._step(fetcher)
                 if self._assignment.stood_still():
@@ -193,7 +194,9 @@ class ConsumerThread(Stage):
         if now - self._tried_at >= RETRY_SECONDS:
             self._tried_at = now
             self._receiver.try_deferred()
-            self._troubles.waiting(self._receiver.deferred())
+            deferred = self._receiver.deferred()
+            self.waiting = min(deferred, default=0)
+            self._troubles.waiting(deferred)
 
     def _on_error(self, fetcher: Fetcher, error: KafkaError, message: Any) -> None:
         if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its public name
@@ -240,12 +243,25 @@ class ConsumerThread(Stage):
                 self._troubles.disk_is_back()
                 return
 
+    def _may_not_read(self) -> bool:
+        return self._membership.route in self._pauses or (self._membership.alone and self._shares())
+
+    def _shares(self) -> bool:
+        """Whether other members of the group have some of the partitions, and we the others."""
+        topic, ours = self._topics.readable(self._membership.topic), self._assignment.partitions
+        if topic is None or not 0 < len(ours) < topic.partitions:
+            self._troubles.alone()
+            return False
+        self._troubles.sharing(len(ours), topic.partitions)
+        return True
+
     def _hold(self, fetcher: Fetcher) -> None:
-        """Read nothing while the route is paused; polling goes on, so the group keeps us."""
+        """Read nothing while the route is paused, or other hosts have a part of what it needs;
+        polling goes on, so the group keeps us."""
         self._ownership.save(fetcher)
         log.info("%s: paused", self.name)
         while (
-            self._membership.route in self._pauses
+            self._may_not_read()
             and not self.stopping.is_set()
             and self._ownership.holds()
             and not self._assignment.stood_still()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 
 from kfd.daemon.incoming.checkpoint import Checkpoint
-from kfd.daemon.incoming.partition import Partition
+from kfd.daemon.incoming.partition import IDLE_SECONDS, Partition
 from kfd.daemon.incoming.reading import Reading
 from kfd.daemon.incoming.space import Space
 from kfd.daemon.incoming.terms import Terms
@@ -40,7 +40,8 @@ class Deferral:
         """Look at the space, once for all that may be begun."""
         opened = [transfer for one in self._reading for transfer in one.receiving()]
         oldest = min((transfer.tid for transfer in opened), default=None)
-        self._space.look(sum(one.expected() for one in self._reading), oldest)
+        expected = sum(one.expected() for one in self._reading)
+        self._space.look(expected + self._reading.gathering.expected(IDLE_SECONDS), oldest)
 
     def unless_huge(self, partition: Partition, first: Append) -> Append | Drop:
         """What could not be here even alone is refused, and doesn't wait for space."""

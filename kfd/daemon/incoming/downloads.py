@@ -23,10 +23,11 @@ from kfd.daemon.incoming.space import Claims, Space
 from kfd.daemon.incoming.terms import Terms
 from kfd.daemon.publishing.destination import Destination
 from kfd.daemon.publishing.finishing import Rules
+from kfd.daemon.publishing.holding import Bounds
 from kfd.daemon.publishing.naming import Naming
 from kfd.daemon.publishing.partials import Partials, sweep
 from kfd.daemon.publishing.publisher import Publisher
-from kfd.daemon.publishing.settlement import settle
+from kfd.daemon.publishing.settlement import settle, settle_releases
 from kfd.daemon.stage import DeathHandler
 from kfd.daemon.throttle import Throttle
 from kfd.errors import KfdError, all_of
@@ -64,6 +65,7 @@ class Shared:
     beginnings: Beginnings
     claims: Claims  # of all routes
     pulse: Pulse  # of the process
+    bounds: Bounds  # of what all routes hold in quarantine
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,12 @@ class Downloads:
         # half a session, so that it is noticed before others have the partitions
         self._pulse = Pulse(session_seconds(context.properties) / 2)
         self._claims = Claims()
+        self.quarantine = Bounds()
+
+    def use(self, config: Config) -> None:
+        """Go by what a configuration says of all routes together."""
+        self.quarantine.size = config.quarantine_max
+        self.quarantine.history = config.history
 
     def consumers(self) -> list[ConsumerThread]:
         """All threads of all routes."""
@@ -113,7 +121,9 @@ class Downloads:
         new: dict[str, DownloadRoute] = {}
         faults: list[KfdError] = []
         shares = _shares(config.pools.consumer_threads, len(config.downloads))
-        for (name, route), threads in zip(config.downloads.items(), shares, strict=True):
+        for (name, route), share in zip(config.downloads.items(), shares, strict=True):
+            # of the peer's files each partition has a part: one thread reads all
+            threads = share if route.format == "kfd" else 1
             if self._goes_on(route):
                 continue
             try:
@@ -202,6 +212,7 @@ class Downloads:
             Beginnings(route.name, self._context.ledger),
             self._claims,
             self._pulse,
+            self.quarantine,
         )
         consumers = [
             _consumer(route, group, number, shared, self._context)
@@ -268,6 +279,7 @@ def _destination(route: Download, group: int, context: Context) -> Destination:
     )
     try:
         settle(route.name, destination, ledger)
+        settle_releases(route.name, destination, ledger)
         sweep(destination, route.topic, time.time() - route.incomplete_timeout)
     except BaseException:
         destination.close()
@@ -282,12 +294,15 @@ def _consumer(
     ledger = context.ledger
     destination = shared.destination
     partials = Partials(destination)
-    rules = Rules(route.name, route.file_mode, group)
+    rules = Rules(route.name, route.file_mode, group, route.meta)
     naming = Naming(route.name, route.layout, ledger)
     space = Space(destination, route.min_free, shared.claims)
     assignment = Assignment(max_poll_seconds(context.properties), shared.pulse)
-    publisher = Publisher(rules, naming, destination, partials, ledger, assignment)
-    terms = Terms(route.name, route.topic, route.max_size, route.incomplete_timeout)
+    publisher = Publisher(
+        *(rules, naming, destination, partials, ledger, assignment), shared.bounds
+    )
+    mixed = route.format != "kfd"
+    terms = Terms(route.name, route.topic, route.max_size, route.incomplete_timeout, mixed)
     receiver = Receiver(terms, ledger, partials, publisher, space, shared.throttle)
     member = f"{ledger.origin}-{ledger.instance.hex()[:8]}-{route.name}-{number}"
     return ConsumerThread(
@@ -295,6 +310,7 @@ def _consumer(
         Membership(
             *(route.name, route.topic, route.group, member, route.start),
             whole=context.properties.get("group.protocol") != "consumer",
+            alone=mixed,
         ),
         receiver,
         assignment,

@@ -26,6 +26,7 @@ class Membership:
     member: str  # unique and stable: origin, ledger, route and thread; see :meth:`known_as`
     start: str  # earliest or latest; where a group that never committed begins
     whole: bool  # the group deals all partitions out at once, and not only the differences
+    alone: bool = False  # reads only while it has all partitions of the topic
 
     def known_as(self, topic: Topic | None) -> str:
         """The static member's name in the group, for as long as the topic is as it is now.

@@ -56,6 +56,10 @@ class Outcomes:
     ) -> None:
         """By the record at ``offset``, a transfer can't become whole any more."""
         self._drops.count(partition, offset, reason)
+        self.refuse(partition, transfer, reason)
+
+    def refuse(self, partition: Partition, transfer: OpenTransfer, reason: Reason) -> None:
+        """As :meth:`fail`, where that is counted."""
         self._reject(partition, transfer, Rejection("quarantined", reason))
 
     def expire(self, partition: Partition, transfer: OpenTransfer) -> None:
@@ -64,6 +68,10 @@ class Outcomes:
         room = " and others needed its place" if idle < self._terms.incomplete_timeout else ""
         reason = f"nothing more of it came for {human_duration(idle)}{room}"
         partition.assembler.end(transfer)
+        self.give_up(partition, transfer, reason)
+
+    def give_up(self, partition: Partition, transfer: OpenTransfer, reason: str) -> None:
+        """A transfer is not received on."""
         self._drops.add(Reason.EXPIRED, partition, transfer.first_offset, reason)
         self._reject(partition, transfer, Rejection("expired", reason))
 
@@ -111,7 +119,7 @@ class Outcomes:
         ended = set(over)
         for one in ended:
             self._checkpoint.forget(one.transfer)
-            self._reading[one.partition].assembler.close(one.transfer.tid)
+            self._reading.close(one.partition, one.transfer)
         self._complete = [one for one in self._complete if one not in ended]
 
 

@@ -73,7 +73,7 @@ class Ownership:
 
     def commit(self, fetcher: Fetcher, *, wait: bool = False) -> None:
         """Commit what is new."""
-        if self.holds():
+        if self.holds() and (wait or self._commits.is_due()):
             self._commits.commit(fetcher.client, self._receiver.progress(), wait=wait)
 
     def on_commit(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:

@@ -9,6 +9,7 @@ from kfd.assembly import Assembler
 from kfd.offsets import Open, Progress
 from kfd.transfer import OpenTransfer, State
 
+NONE: Mapping[int, bytes] = {}
 IDLE_SECONDS = 60.0  # after which a transfer may be closed to make room for another one
 
 
@@ -36,6 +37,7 @@ class Partition:
     position: int
     reached: int
     inherited: Mapping[int, Open] = field(default_factory=dict)  # as in ``Progress``
+    ended_below: int = 0  # what began before has ended elsewhere, but for the inherited ones
     clock: float = 0.0
     deferred: dict[bytes, Deferred] = field(default_factory=dict)  # by tid
     _crowded_until: float = 0.0  # by the clock: before, none of the open ones is idle for long
@@ -45,7 +47,7 @@ class Partition:
         that are durable here, as in :meth:`Progress.start`."""
         self.assembler.trust(progress.position, progress.open)
         self.position = progress.start(held)
-        self.reached = progress.position
+        self.reached = self.ended_below = progress.position
         self.inherited = progress.open
 
     def advance(self, position: int) -> None:
@@ -53,13 +55,16 @@ class Partition:
         self.position = position
         self.reached = max(self.reached, position)
 
-    def progress(self) -> Progress:
-        """What to commit."""
+    def progress(self, spread: Mapping[int, bytes] = NONE) -> Progress:
+        """What to commit; ``spread`` are open files of which only a part lies here: the offsets of
+        their first records, and their versions."""
         # what the former owner had open, and was not read again so far, is open still
         opened = {first: one for first, one in self.inherited.items() if first >= self.position}
         for tid, first in self.assembler.first_offsets.items():
             opened[first] = self._open(self.assembler.find(tid), tid, first)
-        offset = self.assembler.safe_offset(self.position)
+        for first, version in spread.items():
+            opened[first] = Open(version[-4:], 0, first)
+        offset = min([self.assembler.safe_offset(self.position), *spread])
         return Progress(self.topic_id, offset, self.reached, dict(sorted(opened.items())))
 
     def _open(self, transfer: OpenTransfer | None, tid: bytes, first: int) -> Open:
@@ -70,6 +75,12 @@ class Partition:
             # not what was ever reached: after a restart the next chunk may lie before that
             rest = max(first, self.position)
         return Open(tid[-4:], transfer.saved, rest)
+
+    def is_passed_over(self, offset: int, version: bytes) -> bool:
+        """Whether a record of a file that is spread was of one that has ended elsewhere."""
+        if offset >= self.ended_below:
+            return False
+        return all(one.tail != version[-4:] for one in self.inherited.values())
 
     def defer(self, transfer: OpenTransfer) -> None:
         """Read a transfer again from its first record, when there is space for it."""

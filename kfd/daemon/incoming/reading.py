@@ -11,16 +11,20 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 from kfd.daemon.incoming.partition import Partition
-from kfd.daemon.incoming.record import Decoded, Record, decode
+from kfd.daemon.incoming.record import Decoded, Decoder, Record, decode
 from kfd.daemon.publishing.destination import PartKey
 from kfd.offsets import Progress
+from kfd.scattered import Gathering, ScatteredTransfer
 from kfd.transfer import OpenTransfer
 
 
 class Reading:
     """The partitions of one thread, used by it alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, gathering: Gathering, decode: Decoder = decode) -> None:
+        """``gathering`` holds the files that are spread over the partitions."""
+        self.gathering = gathering
+        self._decode = decode
         self._partitions: dict[int, Partition] = {}
         self._backlog: deque[Decoded] = deque()
         self._rewinds: dict[int, int] = {}  # partition → offset to read on from instead
@@ -54,7 +58,7 @@ class Reading:
     def put(self, records: Iterable[Record]) -> None:
         """Add what was read to the backlog."""
         self._backlog.extend(
-            decode(record)
+            self._decode(record)
             for record in records
             if record.partition in self._partitions and record.partition not in self._rewinds
         )
@@ -87,11 +91,11 @@ class Reading:
 
     def safe_offsets(self) -> dict[int, int]:
         """The offset to commit for each partition."""
-        return {one.number: one.assembler.safe_offset(one.position) for one in self}
+        return {number: one.offset for number, one in self.progress().items()}
 
     def progress(self) -> dict[int, Progress]:
         """The offset to commit for each partition, and what is to be said with it."""
-        return {one.number: one.progress() for one in self}
+        return {one.number: one.progress(self.gathering.firsts(one.number)) for one in self}
 
     def positions(self) -> dict[int, int]:
         """The next offset of each partition."""
@@ -99,12 +103,32 @@ class Reading:
 
     def open_transfers(self) -> list[OpenTransfer]:
         """Files that are being put together."""
-        return [transfer for one in self for transfer in one.assembler.open_transfers()]
+        kept = [transfer for one in self for transfer in one.assembler.open_transfers()]
+        return [*kept, *self.gathering]
 
     def held(self) -> set[PartKey]:
         """The keys of their partials."""
-        return {
+        kept = {
             PartKey(transfer.tid, one.number)
             for one in self
             for transfer in one.assembler.open_transfers()
         }
+        return kept | {PartKey(one.tid, one.home) for one in self.gathering}
+
+    def close(self, partition: int, transfer: OpenTransfer) -> None:
+        """Forget a transfer for good: what became of it is on record."""
+        if isinstance(transfer, ScatteredTransfer):
+            self.gathering.close(transfer)
+        else:
+            self[partition].assembler.close(transfer.tid)
+
+    def read_again(self, transfer: ScatteredTransfer) -> None:
+        """Begin a file anew that is spread: from its first record in each partition."""
+        self.gathering.reset(transfer)
+        for number, first in transfer.firsts.items():
+            self.rewind(self[number], first)
+
+    def rewind_leftovers(self) -> None:
+        """Read again what is in the backlog."""
+        for number in {record.partition for record, _ in self._backlog}:
+            self.rewind(self[number], self[number].position)

@@ -21,8 +21,9 @@ from kfd.daemon.incoming.drops import Drops
 from kfd.daemon.incoming.outcomes import Outcomes
 from kfd.daemon.incoming.partition import Partition
 from kfd.daemon.incoming.reading import Reading
-from kfd.daemon.incoming.record import Record
+from kfd.daemon.incoming.record import Record, decode, decode_mixed
 from kfd.daemon.incoming.restoring import Restoring
+from kfd.daemon.incoming.scattered import Scattered
 from kfd.daemon.incoming.space import Space
 from kfd.daemon.incoming.spoiled import Spoiled
 from kfd.daemon.incoming.terms import Terms
@@ -32,10 +33,12 @@ from kfd.daemon.publishing.partials import DiskError, Partials
 from kfd.daemon.publishing.publisher import Publisher
 from kfd.daemon.throttle import Throttle
 from kfd.offsets import Progress
+from kfd.scattered import Gathering
 from kfd.transfer import OpenTransfer
 from kfd.wire import Reason
 
 HASHED_AT_ONCE = 1 << 30  # bytes of partials, where nobody waits between
+VERIFIED_AT_ONCE = 64 << 20  # bytes of complete files that are spread; others between two polls
 
 
 class Receiver:
@@ -52,7 +55,8 @@ class Receiver:
         self._terms = terms
         self._partials = partials
         self._publisher = publisher
-        self._reading = Reading()
+        gathering = Gathering(terms.topic, terms.max_size)
+        self._reading = Reading(gathering, decode_mixed if terms.mixed else decode)
         self._drops = Drops(terms.route, terms.topic, ledger, throttle)
         self._checkpoint = Checkpoint(partials)
         self._restoring = Restoring(terms.route, ledger, partials)
@@ -61,9 +65,13 @@ class Receiver:
         )
         self._spoiled = Spoiled(self._reading, partials, self._checkpoint, self._outcomes)
         self._deferral = Deferral(terms, self._reading, space, partials, self._checkpoint)
+        self._scattered = Scattered(
+            *(terms, ledger, self._reading, self._drops, self._outcomes, self._deferral),
+            *(space, partials),
+        )
         self._acceptance = Acceptance(
             *(terms, ledger, self._reading, self._drops, self._outcomes, self._spoiled),
-            *(self._deferral, self._restoring, partials, self._checkpoint),
+            *(self._deferral, self._restoring, partials, self._checkpoint, self._scattered),
         )
 
     def take(
@@ -87,6 +95,8 @@ class Receiver:
     def drop(self, partitions: Iterable[int]) -> None:
         """Give partitions up. What is durable of them stays, for whoever may go on with it."""
         self._outcomes.settle()  # first: a partial's name may hold what an exchange brought out
+        partitions = list(partitions)
+        self._scattered.leave(partitions)
         for number in partitions:
             partition = self._reading.get(number)
             if partition is not None:
@@ -97,6 +107,8 @@ class Receiver:
 
     def forget(self, partitions: Iterable[int]) -> None:
         """Give partitions up whose partials can't be removed: the next start removes them."""
+        partitions = list(partitions)
+        self._scattered.forget(partitions)
         for number in partitions:
             self._reading.remove(number)
         self._clear_away()
@@ -114,7 +126,7 @@ class Receiver:
                     self._work()
             except DiskError as error:
                 self._outcomes.interrupted()
-                if not (error.no_space and self._deferral.give_up_youngest()):
+                if not (error.no_space and self._give_up_youngest()):
                     self._drops.save()
                     raise
             else:
@@ -128,10 +140,14 @@ class Receiver:
     def catch_up(self, size: int) -> bool:
         """Read at most ``size`` bytes of partials again for their digests; whether there are more.
 
-        :meth:`receive` does it all, if that was not done before.
+        :meth:`receive` does it all, if that was not done before; but of a large file that is
+        spread only as much as this at a time.
         """
         with self._spoiled.noted():
-            return self._restoring.catch_up(self._reading, size)
+            more = self._restoring.catch_up(self._reading, size) or self._scattered.verify(size)
+        if self._scattered.any_verified or self._outcomes.any_rejected:
+            self.resume()
+        return more
 
     def pass_time(self, seconds: float, at_end: Collection[int]) -> None:
         """So much time has passed; in these partitions nothing more was there to be read."""
@@ -144,6 +160,8 @@ class Receiver:
             for tid in partition.give_up_deferred(timeout):
                 self._drops.add(Reason.EXPIRED, partition, partition.position, "no space for it")
                 self._drops.lose(tid, Reason.EXPIRED)
+        if len(at_end) == len(self._reading.positions()):
+            self._scattered.pass_time(seconds)
         if self._outcomes.any_rejected:
             self.resume()
 
@@ -167,10 +185,11 @@ class Receiver:
     def try_deferred(self) -> None:
         """Go back to files that had to wait for space, if there is some now."""
         self._deferral.retry()
+        self._scattered.retry()
 
     def deferred(self) -> list[int]:
         """The sizes of the files that wait for space, in bytes."""
-        return self._deferral.sizes()
+        return self._deferral.sizes() + self._scattered.sizes()
 
     def take_rewinds(self) -> dict[int, int]:
         """Partition → offset to read on from, instead of where the client is; each told once."""
@@ -201,9 +220,21 @@ class Receiver:
         self._spoiled.void()
         while self._restoring.catch_up(self._reading, HASHED_AT_ONCE):
             pass
-        self._acceptance.accept_backlog()
-        self._drops.save()  # first: what repeats a transfer that is on record isn't counted
-        self._outcomes.record()
+        while True:
+            length = len(self._reading.backlog)
+            done = self._acceptance.accept_backlog()
+            waiting = self._scattered.verify(VERIFIED_AT_ONCE)
+            self._drops.save()  # first: what repeats a transfer that is on record isn't counted
+            self._scattered.date()
+            self._outcomes.record()
+            if done:
+                return
+            if waiting or len(self._reading.backlog) == length:
+                self._reading.rewind_leftovers()
+                return
+
+    def _give_up_youngest(self) -> bool:
+        return self._deferral.give_up_youngest() or self._scattered.give_up_youngest()
 
     def _leave(self, transfer: OpenTransfer, number: int) -> None:
         """Close a partial; one that isn't durable goes."""

@@ -48,6 +48,11 @@ class Spoiled:
             partition = self._reading.get(key.partition)
             if partition is not None and key.tid in partition.assembler:
                 self._void(partition, key.tid)
+                continue
+            scattered = self._reading.gathering.find(key.tid)
+            if scattered is not None:
+                self._outcomes.take_back(scattered)
+                self._reading.read_again(scattered)
 
     def void_one(self, key: PartKey) -> None:
         """Read one more again, likewise."""

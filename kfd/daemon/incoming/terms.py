@@ -13,3 +13,4 @@ class Terms:
     topic: str
     max_size: int
     incomplete_timeout: float
+    mixed: bool = False  # the peer's records, too

@@ -51,6 +51,19 @@ class Troubles:
             "free space on the download's disk, or lower min_free",
         )  # fmt: skip
 
+    def sharing(self, ours: int, partitions: int) -> None:
+        """The group gives only some of the partitions to a route that needs all."""
+        self._health.report(
+            self._route, "group",
+            f"only {ours} of {partitions} partitions of {self._topic} are this host's, and each has"
+            " a part of openmsistream's files: nothing is read",
+            f"give each host's downloads.{self._route} a group of its own, or let one host read",
+        )  # fmt: skip
+
+    def alone(self) -> None:
+        """All partitions are this host's, or none."""
+        self._health.clear(self._route, "group")
+
     def disk(self, error: DiskError) -> None:
         """Nothing can be written."""
         self._health.report(self._route, "disk", str(error), error.fix)

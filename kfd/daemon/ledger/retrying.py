@@ -33,6 +33,11 @@ def failed(
     return outgoing.by_id(reader, [number for (number,) in rows])
 
 
+def obstacles(reader: Connection, rows: Sequence[Outgoing]) -> dict[int, str]:
+    """Why those can't be sent again by what the ledger knows of them, for which that is so."""
+    return {row.id: reason for row in rows if (reason := _obstacle(reader, row))}
+
+
 def retry(writer: Connection, rows: Sequence[Outgoing], chunk_size: int) -> dict[int, str]:
     """Queue these again; id → why not, for those that can't be.
 
@@ -49,16 +54,16 @@ def retry(writer: Connection, rows: Sequence[Outgoing], chunk_size: int) -> dict
     return refused
 
 
-def _obstacle(writer: Connection, row: Outgoing) -> str:
+def _obstacle(connection: Connection, row: Outgoing) -> str:
     """Why a transfer can't be sent again; empty if it can."""
-    state, successor = writer.execute(
+    state, successor = connection.execute(
         "SELECT state, successor FROM outgoing WHERE id = ?", (row.id,)
     ).fetchone() or ("", None)
     if state not in _RETRIABLE:
         return f"it is {state.replace('_', '-')}" if state else "it is forgotten"
     if successor is not None:
         return f"{successor.hex()[-8:]} took its place"
-    (newest,) = writer.execute(
+    (newest,) = connection.execute(
         "SELECT generation FROM outgoing_path WHERE topic = ? AND path = ?", (row.topic, row.path)
     ).fetchone()
     return "a newer version of the file was sent since" if newest > row.generation else ""

@@ -22,7 +22,8 @@ from kfd.wire import Begin
 
 _INSERT = (
     "INSERT OR REPLACE INTO scattered"
-    " (route, topic_id, version, upload, tid, path, generation, last_at, lasts) VALUES {rows}"
+    " (route, topic_id, version, upload, tid, path, generation, last_at, repeated, lasts)"
+    " VALUES {rows}"
 )
 _KEY = "route = ? AND topic_id = ? AND version = ? AND upload = ?"
 
@@ -51,7 +52,7 @@ def extend(writer: Connection, route: str, topic_id: str, more: Iterable[Spread]
         if row is not None:
             lasts = _merged(_read(row[0]), one.lasts)
             writer.execute(
-                f"UPDATE scattered SET lasts = ?, last_at = ? WHERE {_KEY}",
+                f"UPDATE scattered SET lasts = ?, last_at = ?, repeated = 1 WHERE {_KEY}",
                 (_written(lasts), max(row[1], one.last_at), *key),
             )
 
@@ -89,7 +90,7 @@ def newest(
     that is known."""
     rows = bulk.select(
         reader,
-        "SELECT p.path, p.generation, s.version, s.upload, s.last_at, s.lasts"
+        "SELECT p.path, p.generation, s.version, s.upload, s.lasts, s.last_at, s.repeated"
         " FROM incoming_path p LEFT JOIN scattered s"
         " ON (s.route, s.topic_id, s.path, s.generation)"
         " = (p.route, p.topic_id, p.path, p.generation)"
@@ -98,8 +99,8 @@ def newest(
         paths,
     )
     return {
-        path: (generation, Spread(version, upload, _read(lasts), at) if version else None)
-        for path, generation, version, upload, at, lasts in rows
+        path: (generation, _spread(*spread) if spread[0] is not None else None)
+        for path, generation, *spread in rows
     }
 
 
@@ -118,8 +119,13 @@ def _values(one: Row) -> tuple[object, ...]:
     spread = one.spread
     return (
         *(one.route, one.topic_id, spread.version, spread.upload, one.tid),
-        *(one.begin.path, one.begin.generation, spread.last_at, _written(spread.lasts)),
+        *(one.begin.path, one.begin.generation, spread.last_at, spread.repeated),
+        _written(spread.lasts),
     )
+
+
+def _spread(version: bytes, upload: int, lasts: str, last_at: int, repeated: int) -> Spread:
+    return Spread(version, upload, _read(lasts), last_at, bool(repeated))
 
 
 def _written(lasts: Mapping[int, int]) -> str:

@@ -270,6 +270,7 @@ CREATE TABLE scattered (                  -- transfers whose records lie on all 
     path       BLOB NOT NULL,
     generation INTEGER NOT NULL,
     last_at    INTEGER NOT NULL,          -- timestamp of its latest record, ms since the epoch
+    repeated   INTEGER NOT NULL,          -- 1: some came again
     lasts      TEXT NOT NULL,             -- JSON: partition -> its highest offset there
     PRIMARY KEY (route, topic_id, version, upload)
 ) WITHOUT ROWID;

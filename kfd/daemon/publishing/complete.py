@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kfd.daemon.fileversion import inode_of
-from kfd.daemon.ledger.publications import Received
-from kfd.daemon.publishing.destination import PartKey
+from kfd.daemon.ledger.publications import NO_META, Received
+from kfd.daemon.publishing.destination import HeldKey, PartKey
 from kfd.transfer import OpenTransfer
 
 
@@ -25,9 +26,14 @@ class Complete:
         return PartKey(self.transfer.tid, self.partition)
 
     def received(
-        self, route: str, name: bytes = b"", status: os.stat_result | None = None
+        self,
+        route: str,
+        name: bytes = b"",
+        status: os.stat_result | None = None,
+        constants: Mapping[str, str] = NO_META,
     ) -> Received:
-        """The row of the transfer; ``status`` is that of its file, if it was made."""
+        """The row of the transfer; ``status`` is that of its file, if it was made, ``constants``
+        are the route's own metadata."""
         transfer = self.transfer
         return Received(
             route=route,
@@ -41,4 +47,15 @@ class Complete:
             mtime_ns=status.st_mtime_ns if status else transfer.begin.mtime_ns,
             device=status.st_dev if status else 0,
             inode=inode_of(status) if status else 0,
+            constants=constants,
+            spread=transfer.spread,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Held(Complete):
+    """One that is in quarantine."""
+
+    @property
+    def key(self) -> PartKey:
+        return HeldKey(self.transfer.tid, self.partition)

@@ -22,6 +22,7 @@ from typing import NamedTuple
 from kfd.daemon.crashpoint import reach
 from kfd.errors import ConfigError, PermissionProblemError
 from kfd.paths import escape
+from kfd.unit import drop_in, writable
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,25 @@ class PartKey(NamedTuple):
     def of(cls, name: str) -> PartKey | None:
         """The key of what has this name in ``.kfd``, if it is a partial's."""
         found = _PART_NAME.fullmatch(name)
+        return cls(bytes.fromhex(found[1]), int(found[2])) if found else None
+
+
+QUARANTINE = b"quarantine"  # in ``.kfd``
+_HELD_NAME = re.compile(r"([0-9a-f]{32})-(0|[1-9][0-9]{0,9})", re.ASCII)
+
+
+class HeldKey(PartKey):
+    """Of content that is held in quarantine: all that can be done with a partial can be with it."""
+
+    @property
+    def name(self) -> bytes:
+        """Its name in ``.kfd``."""
+        return b"%s/%s-%d" % (QUARANTINE, self.tid.hex().encode(), self.partition)
+
+    @classmethod
+    def of(cls, name: str) -> HeldKey | None:
+        """The key of what has this name in the quarantine, if it is content."""
+        found = _HELD_NAME.fullmatch(name)
         return cls(bytes.fromhex(found[1]), int(found[2])) if found else None
 
 
@@ -196,6 +216,37 @@ class Destination:
                 os.unlink(name, dir_fd=self.private)
         return [key for key in found.values() if key is not None]
 
+    def hold(self, key: PartKey) -> bool:
+        """Move a partial into the quarantine; false if it is no partial any more."""
+        target = HeldKey(*key).name
+        if self.part_status(key) is None:
+            return False
+        with suppress(FileExistsError):
+            os.mkdir(QUARANTINE, 0o700, dir_fd=self.private)
+        os.rename(key.name, target, src_dir_fd=self.private, dst_dir_fd=self.private)
+        return True
+
+    def held(self) -> list[HeldKey]:
+        """The keys of all contents in the quarantine."""
+        try:
+            opened = os.open(QUARANTINE, _DIRECTORY, dir_fd=self.private)
+        except FileNotFoundError:
+            return []
+        try:
+            names = os.listdir(opened)
+        finally:
+            os.close(opened)
+        return [key for name in names if (key := HeldKey.of(name)) is not None]
+
+    def sync_quarantine(self) -> None:
+        """Make durable what was moved into the quarantine, and out of ``.kfd``."""
+        opened = os.open(QUARANTINE, _DIRECTORY, dir_fd=self.private)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+        self.sync_private()
+
     def sync_private(self) -> None:
         """Make the names of partials durable."""
         os.fsync(self.private)
@@ -266,7 +317,8 @@ class Destination:
             os.close(private)
             raise PermissionProblemError(
                 f"{self.directory}/.kfd belongs to uid {status.st_uid}, kfd runs as {os.geteuid()}",
-                fix=f"chown -R it to kfd's user, or remove it: rm -r {self.directory}/.kfd",
+                fix="run kfd as its owner, as the service does (systemctl start kfd); or, where no"
+                f" kfd uses it any more, remove it: rm -r {self.directory}/.kfd",
             )
         if stat.S_IMODE(status.st_mode) != 0o700:
             os.fchmod(private, 0o700)
@@ -281,7 +333,7 @@ class Destination:
         except PermissionError:
             raise PermissionProblemError(
                 f"files in {self.directory} can't be given to the group with number {self.group}",
-                fix="systemctl edit kfd -> [Service] SystemCallFilter=@chown",
+                fix=drop_in("SystemCallFilter=@chown"),
             ) from None
 
     def _lock(self, owner: str) -> None:
@@ -317,7 +369,7 @@ def _unusable(directory: Path, error: OSError) -> PermissionProblemError:
     if error.errno == errno.EROFS:
         return PermissionProblemError(
             f"read-only for the service: {directory}",
-            fix=f"systemctl edit kfd -> [Service] ReadWritePaths={directory}",
+            fix=writable([directory]),
         )
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         return PermissionProblemError(

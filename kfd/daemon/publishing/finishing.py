@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from kfd.daemon.crashpoint import reach
-from kfd.daemon.ledger.publications import Received
+from kfd.daemon.ledger.publications import NO_META, Received
 from kfd.daemon.publishing import partialmark
 from kfd.daemon.publishing.complete import Complete
 from kfd.daemon.publishing.destination import Destination
@@ -28,6 +28,8 @@ class Rules:
     route: str
     file_mode: int
     group: int  # gid, -1: the daemon's
+    # what the ledger and catalogues are to know besides
+    meta: Mapping[str, str] = field(default_factory=lambda: NO_META)
 
 
 class Finishing:
@@ -69,8 +71,11 @@ class Finishing:
             except OSError as error:
                 refused.append(self.refusal(one, error))
             else:
-                ready.append((one, plan, one.received(self._rules.route, plan.name, status)))
+                ready.append((one, plan, self._row(one, plan, status)))
         return ready, refused
+
+    def _row(self, one: Complete, plan: Plan, status: os.stat_result) -> Received:
+        return one.received(self._rules.route, plan.name, status, self._rules.meta)
 
     def _mark(self, one: Complete) -> os.stat_result:
         """Owner, times, mark and mode of a partial that has all its bytes."""

@@ -82,9 +82,20 @@ class Naming:
             return Rejection("superseded", "a newer version of the file was published before")
         try:
             name = self._layout.expand(begin.origin, begin.path, begin.topic)
-            return self._place(transfer, name, newest, directories)
         except BadPath as error:
             return Rejection("quarantined", f"its name can't be used here: {error}")
+        return self.plan_as(transfer, name, newest, directories)
+
+    def plan_as(
+        self,
+        transfer: OpenTransfer,
+        name: bytes,
+        newest: Published | None,
+        directories: Directories,
+    ) -> Plan | Rejection:
+        """As :meth:`plan`, for a name that was chosen already; also for an older version."""
+        try:
+            return self._place(transfer, name, newest, directories)
         except OSError as error:
             if error.errno in DISK_ERRORS:
                 raise

@@ -8,8 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
-
-from blake3 import blake3
+from typing import Protocol
 
 from kfd.daemon.crashpoint import reach
 from kfd.daemon.publishing import partialmark
@@ -24,6 +23,12 @@ DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, err
 """What concerns the disk and not one file: receiving pauses and goes on by itself."""
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Hasher(Protocol):
+    """What takes the bytes of a file one after the other."""
+
+    def update(self, data: bytes, /) -> object: ...
 
 
 class DiskError(KfdError):
@@ -56,8 +61,12 @@ class Partials:
         The kernel has them then; the disk only when the file was synced. What can't be written
         for want of space leaves the partial as it was; after any other error it is spoiled.
         """
+        self.write(key, offset, value, new=offset == 0)
+
+    def write(self, key: PartKey, offset: int, value: bytes | memoryview, *, new: bool) -> None:
+        """As :meth:`append`, anywhere in a partial; ``new``: it is made."""
         try:
-            fd = self._create(key) if offset == 0 else self.descriptor(key)
+            fd = self._create(key) if new else self.descriptor(key)
             view = memoryview(value)
             while view:
                 written = os.pwrite(fd, view, offset)
@@ -125,7 +134,7 @@ class Partials:
         except OSError as error:
             raise DiskError(error, self._destination.directory) from error
 
-    def hash(self, key: PartKey, hasher: blake3, start: int, end: int) -> None:
+    def hash(self, key: PartKey, hasher: Hasher, start: int, end: int) -> None:
         """Feed a hasher with bytes of a partial; one that has less, or can't be read, is void."""
         try:
             fd = self.descriptor(key)

@@ -28,6 +28,7 @@ from kfd.daemon.messageids import Message, about, first_of
 from kfd.daemon.publishing.complete import Complete
 from kfd.daemon.publishing.destination import Destination, Directories
 from kfd.daemon.publishing.finishing import Finishing, Planned, Ready, Refused, Rules
+from kfd.daemon.publishing.holding import Bounds, make_durable, put_away
 from kfd.daemon.publishing.naming import Naming, Plan, Rejection
 from kfd.daemon.publishing.partials import DiskError, Partials
 from kfd.daemon.publishing.renaming import Renaming
@@ -48,8 +49,10 @@ class Publisher:
         partials: Partials,
         ledger: Ledger,
         assigned: Container[int],
+        bounds: Bounds,
     ) -> None:
-        """``assigned`` holds the partitions of which this thread may publish, as of now."""
+        """``assigned`` holds the partitions of which this thread may publish, as of now; ``bounds``
+        is what may be held of all that can't be published."""
         self._route = rules.route
         self._naming = naming
         self._finishing = Finishing(rules, destination, partials)
@@ -58,6 +61,7 @@ class Publisher:
         self._partials = partials
         self._ledger = ledger
         self._assigned = assigned
+        self._bounds = bounds
 
     def publish(self, batch: Sequence[Complete]) -> list[Complete]:
         """Publish, reject or skip each; those that are over now, and on record.
@@ -89,10 +93,28 @@ class Publisher:
 
     def reject(self, rejected: Sequence[Refused]) -> list[Complete]:
         """Put on record that transfers ended unpublished, and drop their partials."""
-        if rejected:
-            rows = [(one.received(self._route), why.state, why.reason) for one, why in rejected]
-            self._ledger.write_patiently(lambda db: publications.reject(db, rows))
-            reach("reject.recorded")
+        return self._reject(rejected, keep=None)
+
+    def _set_aside(self, rejected: Sequence[Refused]) -> list[Complete]:
+        """As :meth:`reject`, for what is whole: what it holds is kept in quarantine."""
+        limit = self._bounds.size
+        keys = [
+            one.key
+            for one, why in rejected
+            if why.state == "quarantined" and one.transfer.begin.size <= limit
+        ]
+        make_durable(self._partials, self._destination, keys)
+        return self._reject(rejected, keep=limit)
+
+    def _reject(self, rejected: Sequence[Refused], keep: int | None) -> list[Complete]:
+        """``keep``: bytes that quarantine may hold; None: nothing of these."""
+        if not rejected:
+            return []
+        rows = [(one.received(self._route), why.state, why.reason) for one, why in rejected]
+        held = self._ledger.write_patiently(lambda db: publications.reject(db, rows, keep))
+        reach("reject.recorded")
+        kept = [one.key for (one, _), is_held in zip(rejected, held, strict=True) if is_held]
+        put_away(self._destination, kept)
         for one, why in rejected:
             self._partials.discard(one.key)
             _log_rejected(self._route, one, why)
@@ -107,7 +129,7 @@ class Publisher:
             self._intend(ready)
             renamed, refused = self._rename(ready, directories)
             rejected += refused
-        return renamed + self.reject(rejected)
+        return renamed + self._set_aside(rejected)
 
     def _plan(
         self, group: Sequence[Complete], directories: Directories
@@ -145,7 +167,7 @@ class Publisher:
                 skipped.append(record)
                 continue
             try:
-                done.append((one, self._renaming.rename(plan, record, directories)))
+                done.append((one, self._renaming.rename(one.key, plan, record, directories)))
             except OSError as error:
                 refused.append(self._finishing.refusal(one, error))
         directories.sync()

@@ -26,15 +26,16 @@ class Renaming:
         self._partials = partials
         self._ledger = ledger
 
-    def rename(self, plan: Plan, record: Received, directories: Directories) -> Received:
+    def rename(
+        self, key: PartKey, plan: Plan, record: Received, directories: Directories
+    ) -> Received:
         """Give a partial its name; the row as it is then. The directory isn't durable yet."""
-        key = PartKey(record.tid, record.partition)
         if plan.there is not None:
             self._partials.discard(key)
             return record
         base = plan.name.rpartition(b"/")[2]
         if not self._take_name(key, plan, base):
-            return self._rename_aside(plan, record, directories)
+            return self._rename_aside(key, plan, record, directories)
         reach("publish.renamed")
         directories.changed(plan.directory)
         return record
@@ -79,14 +80,15 @@ class Renaming:
         self._partials.discard(key)
         return True
 
-    def _rename_aside(self, plan: Plan, record: Received, directories: Directories) -> Received:
+    def _rename_aside(
+        self, key: PartKey, plan: Plan, record: Received, directories: Directories
+    ) -> Received:
         """Somebody made the name since it was chosen: theirs stays, ours gets a conflict name."""
         parent, _, base = plan.name.rpartition(b"/")
         other = conflict_name(base, record.tid)
         record = replace(record, name=parent + b"/" + other if parent else other)
         self._ledger.write_patiently(lambda db: publications.rename_intent(db, record))
         reach("publish.intended-aside")
-        key = PartKey(record.tid, record.partition)
         self._destination.publish_new(key, plan.directory, other)
         directories.changed(plan.directory)
         return record

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Container
+from collections.abc import Container, Iterable
 
 from kfd.daemon.crashpoint import reach
 from kfd.daemon.fileversion import inode_of
 from kfd.daemon.ledger import Ledger, publications
 from kfd.daemon.ledger.publications import Intent
-from kfd.daemon.publishing.destination import Destination, Directories, PartKey
+from kfd.daemon.publishing.destination import Destination, Directories, HeldKey, PartKey
+from kfd.daemon.publishing.holding import keep
 from kfd.daemon.publishing.mark import Mark, lineage
 from kfd.daemon.publishing.naming import look
 from kfd.daemon.publishing.partials import DISK_ERRORS, DiskError
@@ -26,18 +27,47 @@ log = logging.getLogger(__name__)
 def settle(
     route: str, destination: Destination, ledger: Ledger, partitions: Container[int] | None = None
 ) -> None:
-    """Bring renames that were intended (of these partitions; None: of all) to their end.
+    """Bring renames that were intended (of these partitions; None: of all) to their end, and
+    contents that are to be held to their place.
 
     Called while nobody publishes what is of them. Raises :class:`DiskError`.
     """
+    keep(route, destination, ledger, partitions)
+    pending = publications.intents(ledger.reader(), route)
+    mine = [
+        one
+        for one in pending
+        if not one.held and (partitions is None or one.partition in partitions)
+    ]
+    done, void = _settle(route, destination, ledger, mine)
+    if done or void:
+        log.info(
+            "%s: of the publications that were interrupted, %d are done and %d are read again",
+            *(route, done, void),
+        )
+
+
+def settle_releases(route: str, destination: Destination, ledger: Ledger) -> None:
+    """Bring releases from quarantine to their end. Called while nobody else releases anything.
+
+    Raises :class:`DiskError`.
+    """
+    pending = publications.intents(ledger.reader(), route)
+    if releases := [one for one in pending if one.held]:
+        _settle(route, destination, ledger, releases)
+
+
+def _settle(
+    route: str, destination: Destination, ledger: Ledger, pending: Iterable[Intent]
+) -> tuple[int, int]:
+    """How many are published, and how many are not."""
     published: list[Intent] = []
     void: list[Intent] = []
     try:
         with destination.directories() as directories:
-            for intent in publications.intents(ledger.reader(), route):
-                if partitions is None or intent.partition in partitions:
-                    done = _settle_one(intent, destination, directories)
-                    (published if done else void).append(intent)
+            for intent in pending:
+                done = _settle_one(intent, destination, directories)
+                (published if done else void).append(intent)
             directories.sync()
             reach("settle.done")
     except OSError as error:
@@ -45,16 +75,13 @@ def settle(
     if published or void:
         ledger.write_patiently(lambda db: publications.settle(db, route, published, void))
         reach("settle.recorded")
-        log.info(
-            "%s: of the publications that were interrupted, %d are done and %d are read again",
-            *(route, len(published), len(void)),
-        )
+    return len(published), len(void)
 
 
 def _settle_one(intent: Intent, destination: Destination, directories: Directories) -> bool:
     """Whether the intended file has its final name now."""
     parent, _, base = intent.name.rpartition(b"/")
-    key = PartKey(intent.tid, intent.partition)
+    key = (HeldKey if intent.held else PartKey)(intent.tid, intent.partition)
     try:
         directory = directories.open(parent, create=True)
         done = _has_its_name(intent, key, directory, base, destination)
