@@ -36,7 +36,8 @@ def _each(config: Config) -> Iterator[tuple[Resource, str, Sequence[str], str]]:
     for upload in config.uploads.values():
         route = f"uploads.{upload.name}"
         yield Resource.TOPIC, upload.topic, (*SEND, *create), route
-        if (receipts := topic_of(upload.topic)) is not None:
+        receipts = topic_of(upload.topic) if upload.format == "kfd" else None
+        if receipts is not None:
             yield Resource.TOPIC, receipts, ("Read", "Describe"), f"receipts for {route}"
         # brokers before 3.0 want it of an idempotent producer
         yield Resource.CLUSTER, CLUSTER, ("IdempotentWrite",), route

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from kfd.daemon.ledger import Ledger
 from kfd.daemon.ledger.outgoing import LARGE, SMALL, Outgoing
 from kfd.daemon.publishing.destination import Destination
 from kfd.daemon.publishing.finishing import Rules
+from kfd.daemon.publishing.holding import Bounds
 from kfd.daemon.publishing.naming import Naming
 from kfd.daemon.publishing.partials import Partials
 from kfd.daemon.publishing.publisher import Publisher
@@ -164,6 +166,8 @@ class Receiving:
         file_mode: int = 0o640,
         min_free: Room = NO_ROOM,
         incomplete_timeout: float = 3600.0,
+        max_size: int = 1 << 40,
+        mixed: bool = False,
         take: bool = True,
     ) -> None:
         """``take``: begin to read partitions 0 to 2 at once, at offset 0."""
@@ -173,9 +177,10 @@ class Receiving:
         self.assigned = {0, 1, 2}
         self.naming = Naming(ROUTE, Layout.parse(layout), ledger)
         self.rules = Rules(ROUTE, file_mode, -1)
-        self.terms = Terms(ROUTE, TOPIC, 1 << 40, incomplete_timeout)
+        self.terms = Terms(ROUTE, TOPIC, max_size, incomplete_timeout, mixed)
         self.min_free = min_free
         self.claims = Claims()
+        self.bounds = Bounds()
         self.start = 0  # where partition 0 began to be read
         self.partials = Partials(self.destination)
         self.publisher = self._publisher(self.partials)
@@ -192,7 +197,8 @@ class Receiving:
 
     def _publisher(self, partials: Partials) -> Publisher:
         return Publisher(
-            self.rules, self.naming, self.destination, partials, self.ledger, self.assigned
+            *(self.rules, self.naming, self.destination, partials, self.ledger, self.assigned),
+            self.bounds,
         )
 
     def _receiver(self, partials: Partials, publisher: Publisher) -> Receiver:
@@ -266,6 +272,7 @@ def in_child(work: Callable[[], object]) -> int:
     """Run ``work`` in a forked process; its exit status, negative for the signal that ended it."""
     child = os.fork()
     if child == 0:
+        gc.disable()  # a Kafka client of the parent's would be ended, whose threads aren't here
         code = 99
         try:
             work()

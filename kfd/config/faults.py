@@ -65,7 +65,7 @@ def _translated(detail: Mapping[str, Any]) -> list[Wrong]:
     key = _without_kind(place)
     match detail["type"]:
         case "extra_forbidden":
-            return [Wrong(key, "unknown key", nearest(str(key[-1]), _known_keys(place[:-1])))]
+            return [Wrong(key, "unknown key", _meant(str(key[-1]), place[:-1]))]
         case "missing":
             return [Wrong(key, "missing", f"add {key[-1]}: {_EXAMPLES[str(key[-1])]}")]
         case "value_error":
@@ -94,6 +94,14 @@ _EXAMPLES = {
     "topic": "NAME",
     "url": "postgresql+psycopg://USER@HOST/DATABASE",
 }
+
+
+def _meant(name: str, section: KeyPath) -> str:
+    """What may have been meant by a key that isn't known in this section."""
+    kind = {"uploads": "downloads", "downloads": "uploads"}.get(str(section[0]) if section else "")
+    if kind is not None and len(section) > 1 and name in _known_keys((kind, "")):
+        return f"{name} is for {kind}: remove the line"
+    return nearest(name, _known_keys(section))
 
 
 def _known_keys(section: KeyPath) -> list[str]:

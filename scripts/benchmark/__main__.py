@@ -64,7 +64,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         type=Path,
         metavar="DIR",
         default=CHECKOUT / ".kfd-bench",
-        help="for files, the broker and the peer (default: .kfd-bench in the checkout)",
+        help="for files and the broker (default: .kfd-bench in the checkout)",
     )
     options = parser.parse_args(arguments)
     if options.rounds is None:
@@ -84,8 +84,7 @@ def _run(options: argparse.Namespace) -> tuple[Results, bool]:
         data = Data.of(scale, directory / "data")
         sides: dict[str, Side] = {"kfd": Kfd(site), "plain": Plain(site)}
         if options.peer:
-            sides["peer"] = peer = Peer(site, directory / "peer")
-            peer.install()
+            sides["peer"] = peer = Peer(site)
         chosen = choose(works(scale, data, sides), options.only)
         need_space(directory, scale.space)
         data.make()

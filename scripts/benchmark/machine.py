@@ -13,7 +13,7 @@ import confluent_kafka
 
 import kfd
 from scripts.benchmark.kafka import CHECKOUT
-from scripts.benchmark.peer import VERSION as PEER_VERSION
+from scripts.benchmark.peer import environment
 
 
 def machine(directory: Path) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def versions(*, own_broker: bool, peer: bool) -> dict[str, str]:
     if own_broker:
         found["Kafka"] = _kafka_version()
     if peer:
-        found["openmsistream"] = PEER_VERSION
+        found["openmsistream"] = _peer_version()
     return found
 
 
@@ -52,6 +52,11 @@ def _kafka_version() -> str:
     pom = (CHECKOUT / "scripts" / "kafka" / "pom.xml").read_text()
     found = re.search(r"<artifactId>kafka_[^<]*</artifactId>\s*<version>([^<]*)<", pom)
     return found[1] if found else "?"
+
+
+def _peer_version() -> str:
+    look = "from importlib.metadata import version; print(version('openmsistream'))"
+    return _output(str(environment() / "bin" / "python"), "-c", look)
 
 
 def _output(*command: str) -> str:

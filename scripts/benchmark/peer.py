@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,7 +21,6 @@ from scripts.benchmark.plain import PUBLISHED_CHUNK, check_published
 from scripts.benchmark.process import Process, Usage, wait_for
 from scripts.benchmark.side import Site, Timing, settle_disk
 
-VERSION = "1.8.8"
 _LOOK_SECONDS = 0.05
 
 _CONFIG = """\
@@ -42,27 +40,22 @@ value.deserializer = DataFileChunkDeserializer
 """
 
 
+def environment() -> Path:
+    """Where its programs are installed: ``need_peer`` in ``scripts/lib.sh`` sees to that."""
+    if "KFD_PEER" not in os.environ:
+        raise ValueError("KFD_PEER names no environment with openmsistream's programs")
+    return Path(os.environ["KFD_PEER"])
+
+
 class Peer:
     """The peer, with its defaults but for the producer's properties."""
 
-    def __init__(self, site: Site, environment: Path) -> None:
+    def __init__(self, site: Site) -> None:
         self._site = site
-        self._environment = environment
+        self._environment = environment()
         self._startings: dict[str, float] = {}  # by program
         self._filled: dict[Files, str] = {}
         self._topics = ExitStack()
-
-    def install(self) -> None:
-        """Into its virtual environment, unless it is there."""
-        stamp = self._environment / f"installed-{VERSION}"
-        if stamp.exists():
-            return
-        print(f"installing openmsistream {VERSION} ...", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", self._environment], check=True)
-        pip = str(self._environment / "bin" / "pip")
-        command = [pip, "install", "-q", f"openmsistream=={VERSION}"]
-        subprocess.run(command, check=True, stdout=sys.stderr, env=_environment())
-        stamp.touch()
 
     def close(self) -> None:
         """Delete the topics that it keeps between rounds."""
@@ -155,7 +148,7 @@ class Peer:
         )
         program = self._environment / "bin" / name
         command = [program, "--config", config, "--topic_name", topic, *arguments]
-        return Process(command, home / f"{name}.log", environment=_environment())
+        return Process(command, home / f"{name}.log", environment=_variables())
 
 
 def _how_to_send(files: Files, watched: Path) -> list[str]:
@@ -169,11 +162,11 @@ def _how_to_send(files: Files, watched: Path) -> list[str]:
 def _help_seconds(program: Path) -> float:
     command = [str(program), "--help"]
     began = time.time()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=_environment())
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=_variables())
     return time.time() - began
 
 
-def _environment() -> dict[str, str]:
+def _variables() -> dict[str, str]:
     """Without the path that the benchmark's own modules are found by."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 

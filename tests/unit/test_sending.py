@@ -12,7 +12,7 @@ from blake3 import blake3
 
 from kfd.daemon.ledger.outgoing import LARGE, Outgoing
 from kfd.daemon.outgoing.sending import CHANGED, GONE, Failure, Sending
-from kfd.wire import HEADER_NAME, Header, decode_headers
+from kfd.wire import Header, decode_headers
 from tests.parts import version_of
 from tests.privileges import unprivileged
 
@@ -63,7 +63,7 @@ def read_all(sending: Sending) -> list[tuple[Header, bytes]]:
     if sending.failure is not None:
         return records
     while not sending.read_to_end and (record := sending.read()) is not None:
-        records.append((decode_headers([(HEADER_NAME, record[0])]), record[1]))
+        records.append((decode_headers(record[1]), record[2]))
     sending.close()
     return records
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from kfd import receipts
 from kfd.daemon.operations import OfferedFile, SendRequest
 from kfd.daemon.outgoing.uploads import Uploads
 from kfd.daemon.topics.topics import TopicWatch
@@ -15,8 +16,8 @@ from kfd.wire import is_topic
 class Routing:
     """Answers for single files; raises :class:`kfd.errors.KfdError` where there is no way.
 
-    ``source`` is a file's path as far as it is known; what the caller says of it may be untrue, and
-    gives no right.
+    ``source`` is a file's path: where the daemon has found it, else what the caller says, which may
+    be untrue, and gives no right.
     """
 
     def __init__(self, uploads: Uploads, topics: TopicWatch) -> None:
@@ -37,9 +38,14 @@ class Routing:
                 f"route {route} sends to {configured.topic}, not to {request.topic}",
                 fix="leave out --route or --topic",
             )
-        if not configured.send and not _privileged(request.uid):
+        if not configured.send and not privileged(request.uid):
             raise NotPermittedError(
                 f"route {route} takes no files from kfdctl", fix="set send: true on it"
+            )
+        if request.meta and configured.format != "kfd":
+            raise UsageError(
+                f"route {route} sends in openmsistream's format, which has no place for --meta",
+                fix="leave out --meta, or send by a route with format: kfd",
             )
         return route, configured.topic
 
@@ -63,7 +69,8 @@ class Routing:
             check_wire_path(path)
         except BadPath as error:
             raise UsageError(
-                f"{escape(path)} can't be its name on the topic: {error}", fix="give --name"
+                f"{escape(path)} can't be its name on the topic: {error}",
+                fix="give another --name" if file.name is not None else "give --name",
             ) from error
         return path
 
@@ -73,7 +80,12 @@ class Routing:
                 f"{escape(topic.encode())} can't be the name of a topic",
                 fix="use 1 to 249 of the letters A-Z a-z, digits, and . _ -",
             )
-        if not _privileged(uid):
+        if topic.endswith(receipts.SUFFIX):
+            raise UsageError(
+                f"{topic} is for receipts about files on {topic.removesuffix(receipts.SUFFIX)}",
+                fix="name the topic of files",
+            )
+        if not privileged(uid):
             raise NotPermittedError(
                 f"only root may send to {topic}: no route with send: true has it",
                 fix=f"add an upload route with topic: {topic}",
@@ -110,5 +122,6 @@ def _below(path: bytes, directory: bytes) -> bool:
     return path.startswith(os.path.realpath(directory).rstrip(b"/") + b"/")
 
 
-def _privileged(uid: int) -> bool:
+def privileged(uid: int) -> bool:
+    """Whether that is root or the daemon's user."""
     return uid in (0, os.geteuid())

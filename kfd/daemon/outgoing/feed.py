@@ -16,6 +16,7 @@ from collections.abc import Container, Iterable
 from kfd.daemon.crashpoint import reach
 from kfd.daemon.ledger import Ledger, endings, outgoing
 from kfd.daemon.ledger.outgoing import LARGE, SMALL, Claim, Outgoing
+from kfd.daemon.outgoing.formats import sending_of
 from kfd.daemon.outgoing.lanes import Lane, Lanes, Turn
 from kfd.daemon.outgoing.placement import Placement
 from kfd.daemon.outgoing.resume import SETTLE_SECONDS, Resumption, version_now
@@ -289,7 +290,7 @@ class Feed(Stage):
     def _admit(self, rows: list[Outgoing], *, resumed: bool = False) -> None:
         """Let the producers have these; their partition and chunk size are in the ledger."""
         origin, instance = self._ledger.origin, self._ledger.instance
-        sendings = [Sending(row, origin, instance, resumed=resumed) for row in rows]
+        sendings = [sending_of(row, origin, instance, resumed=resumed) for row in rows]
         with self._changed:
             for sending in sendings:
                 if sending.row.id in self._withdrawn:

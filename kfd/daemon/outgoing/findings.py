@@ -36,7 +36,11 @@ class Findings:
         if self.closed:
             return
         topic = self._route.topic
-        offer = Offer(route, topic, versions, self.chunk_size, {}, skip_older_ns=self._born_ns)
+        offer = Offer(
+            *(route, topic, versions, self.chunk_size, self._route.meta),
+            skip_older_ns=self._born_ns,
+            format=self._route.format,
+        )
         accepted = self._ledger.write_patiently(lambda db: accepting.accept(db, offer))
         reach("sender.accepted-file")
         self._feed.accepted(route, topic)
@@ -47,6 +51,10 @@ class Findings:
         if self.closed:
             return ()
         return known.unknown(self._ledger.reader(), route, self._route.topic, versions)
+
+    def skips(self, version: FileVersion) -> bool:
+        """Whether the file is older than what is to be sent."""
+        return version.ctime_ns < self._born_ns
 
 
 def log_queued(offer: Offer, accepted: Sequence[Accepted]) -> None:

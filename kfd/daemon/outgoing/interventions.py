@@ -12,9 +12,9 @@ from kfd.daemon.crashpoint import reach
 from kfd.daemon.ledger import Ledger, cancelling, retrying
 from kfd.daemon.ledger.outgoing import Outgoing
 from kfd.daemon.outgoing.feed import Feed
+from kfd.daemon.outgoing.formats import sending_of
 from kfd.daemon.outgoing.producer import RecordSink
 from kfd.daemon.outgoing.resume import version_now
-from kfd.daemon.outgoing.sending import Sending
 from kfd.daemon.topics.topics import TopicWatch
 
 
@@ -54,12 +54,16 @@ class Interventions:
         if row is not None and (sending is None or not sending.is_withdrawn):
             self._abort(row)  # else it is aborted when it has left the producers
 
+    def put_aside(self, number: int, reason: str) -> None:
+        """Let one that has failed be cancelled. Raises :class:`LedgerError`."""
+        self._ledger.write(lambda db: cancelling.put_aside(db, number, reason))
+
     def _abort(self, row: Outgoing) -> None:
         """Tell receivers to drop what they may have of a transfer that nobody is sending."""
         topic = self._topics.sendable(row.topic)
         if row.partition is None or topic is None or topic.topic_id != row.topic_id:
             return
-        sending = Sending(row, self._ledger.origin, self._ledger.instance, resumed=True)
+        sending = sending_of(row, self._ledger.origin, self._ledger.instance, resumed=True)
         if sending.has_partials:
             self._sink.abort(sending)
 
@@ -68,7 +72,10 @@ class Interventions:
 
         Durable when this returns. Raises :class:`LedgerError`.
         """
-        refused = {row.id: reason for row in rows if (reason := _obstacle(row))}
+        refused = retrying.obstacles(self._ledger.reader(), rows)
+        refused |= {
+            row.id: why for row in rows if row.id not in refused and (why := _obstacle(row))
+        }
         able = [row for row in rows if row.id not in refused]
         refused |= self._ledger.write(lambda db: retrying.retry(db, able, chunk_size))
         for lane in {(row.route, row.topic) for row in able if row.id not in refused}:

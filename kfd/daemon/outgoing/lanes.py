@@ -33,6 +33,11 @@ class Lane:
         if self.rate is not None:
             self.free_at = max(self.free_at, now) + size / self.rate
 
+    def refund(self, size: int) -> None:
+        """These bytes were counted, and not sent: the file was only read."""
+        if self.rate is not None:
+            self.free_at -= size / self.rate
+
 
 @dataclass(slots=True)
 class Turn:
@@ -45,6 +50,7 @@ class Turn:
     records: int
     size: int  # bytes
     begun: float = 0.0  # monotonic
+    unused: int = 0  # bytes that were not sent after all
 
 
 class Lanes:
@@ -127,6 +133,7 @@ class Lanes:
 
     def give_back(self, turn: Turn, unfinished: list[Sending]) -> bool:
         """A turn is over; these of its files want another one. Whether the lane runs dry."""
+        turn.lane.refund(turn.unused)
         if turn.kind == LARGE:
             self._large_turns -= 1
             turn.lane.large.extend(unfinished)

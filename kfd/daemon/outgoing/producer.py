@@ -21,10 +21,9 @@ from kfd.daemon.health import Health
 from kfd.daemon.outgoing.budget import Budget
 from kfd.daemon.outgoing.feed import Feed
 from kfd.daemon.outgoing.lanes import Turn
-from kfd.daemon.outgoing.sending import INTERRUPTED, Failure, Sending
+from kfd.daemon.outgoing.sending import INTERRUPTED, Failure, Record, Sending
 from kfd.daemon.stage import Stage
 from kfd.kafka import RECORD_OVERHEAD, Topic, client_properties, describe, refused_properties
-from kfd.wire import FLAG_ABORT, HEADER_NAME, Header, encode_header
 
 log = logging.getLogger(__name__)
 
@@ -136,31 +135,35 @@ class RecordSink:
                 self._fitted.clear()
             self._fitted.wait(FIT_SECONDS)
 
-    def produce(self, sending: Sending, header: bytes, value: bytes, on_delivery: Report) -> None:
+    def produce(self, sending: Sending, record: Record, on_delivery: Report) -> None:
         """Hand over one record; ``on_delivery`` hears its fate. The value is copied.
 
         Raises :class:`KafkaException` or :class:`BufferError`; then there will be no report.
         """
+        key, headers, value = record
         with self._lock:
             self._producer.produce(
                 sending.row.topic,
                 value=value,
-                key=sending.key,
+                key=key,
                 partition=sending.partition,
-                headers=[(HEADER_NAME, header)],
+                headers=headers,
                 on_delivery=partial(_reported, on_delivery, sending),
             )
 
     def abort(self, sending: Sending) -> None:
         """Tell receivers to drop a transfer's partial. Best effort: they expire it otherwise."""
-        header = encode_header(Header(sending.row.tid, sending.next_index, FLAG_ABORT))
+        record = sending.abort_record()
+        if record is None:
+            return
+        key, headers, value = record
         try:
             self._producer.produce(
                 sending.row.topic,
-                value=b"",
-                key=sending.key,
+                value=value,
+                key=key,
                 partition=sending.partition,
-                headers=[(HEADER_NAME, header)],
+                headers=headers,
             )
         except (KafkaException, BufferError) as error:
             log.debug("abort of %s not sent: %s", sending.row.tid.hex(), error)
@@ -274,6 +277,7 @@ class ProducerThread(Stage):
                 records -= sent_records
                 size -= sent_size
             self._budget.release(records, size)  # what was granted and not needed
+            turn.unused = size
         leaving = {s for s in turn.sendings if s.read_to_end or s.failure is not None}
         self._leave(leaving)
         self._feed.give_back(turn, [s for s in turn.sendings if s not in leaving])
@@ -288,7 +292,7 @@ class ProducerThread(Stage):
             if record is None:
                 break
             try:
-                self._sink.produce(sending, *record, self._on_delivery)
+                self._sink.produce(sending, record, self._on_delivery)
             except KafkaException as error:
                 sending.fail(classify(error.args[0]))
                 break
@@ -298,7 +302,7 @@ class ProducerThread(Stage):
             reach("sender.produced")
             sending.produced += 1
             records += 1
-            size += len(record[1])
+            size += len(record[-1])
         if sending.read_to_end or sending.failure is not None:
             reach("sender.read-to-end")
             sending.close()

@@ -18,6 +18,7 @@ from kfd.daemon.fileversion import FileVersion, inode_of
 from kfd.daemon.ledger import Ledger, endings
 from kfd.daemon.ledger.endings import Ending
 from kfd.daemon.ledger.outgoing import Outgoing
+from kfd.daemon.outgoing.formats import sending_of
 from kfd.daemon.outgoing.sending import Sending
 from kfd.daemon.topics.topics import TopicWatch
 from kfd.errors import KfdError
@@ -73,7 +74,7 @@ class Resumption:
             return True
         reach("sender.started-over")
         if row.topic_id == topic.topic_id:
-            self._abort(Sending(row, self._ledger.origin, self._ledger.instance))
+            self._abort(sending_of(row, self._ledger.origin, self._ledger.instance))
         log.info("%s starts over: %s", row.tid.hex(), reason)
         return True
 

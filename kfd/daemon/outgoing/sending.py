@@ -17,7 +17,19 @@ from blake3 import blake3
 from kfd.daemon.fileversion import inode_of
 from kfd.daemon.ledger.endings import Ending
 from kfd.daemon.ledger.outgoing import Outgoing, Progress
-from kfd.wire import Begin, End, Header, chunk_count, encode_header, record_key
+from kfd.wire import (
+    FLAG_ABORT,
+    HEADER_NAME,
+    Begin,
+    End,
+    Header,
+    chunk_count,
+    encode_header,
+    record_key,
+)
+
+Record = tuple[bytes, list[tuple[str, str | bytes | None]] | None, bytes]
+"""Key, headers and value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +57,7 @@ SPOILT = Failure(
 
 
 class Sending:
-    """A transfer while it is being sent.
+    """A transfer while it is being sent, in kfd's own format (the other one: ``formats.py``).
 
     ``next_index`` and the file belong to the producer thread whose turn it is; ``acked`` and
     ``returned`` to the deliveries thread. ``failure`` is set by either, or by who withdraws it,
@@ -57,12 +69,12 @@ class Sending:
         "_fd",
         "_hashed",
         "_hasher",
+        "_key",
         "acked",
         "begin",
         "digest",
         "failure",
         "first_offset",
-        "key",
         "next_index",
         "partition",
         "produced",
@@ -79,7 +91,7 @@ class Sending:
         assert row.partition is not None
         self.row = row
         self.partition = row.partition
-        self.key = record_key(row.tid)
+        self._key = record_key(row.tid)
         self.begin = Begin(
             path=row.path,
             topic=row.topic,
@@ -139,8 +151,8 @@ class Sending:
             max(0, self.begin.size - self.next_index * self.begin.chunk_size),
         )
 
-    def read(self) -> tuple[bytes, bytes] | None:
-        """Header and value of the next record.
+    def read(self) -> Record | None:
+        """The next record.
 
         None when the file can't be read on; ``failure`` then says why.
         """
@@ -151,6 +163,10 @@ class Sending:
         except OSError as error:
             self._fail_to_read(_os_failure(error))
             return None
+
+    def abort_record(self) -> Record | None:
+        """What has receivers drop their partials; None where there is nothing of the kind."""
+        return self._record(Header(self.row.tid, self.next_index, FLAG_ABORT), b"")
 
     def catch_up(self, chunks: int) -> bool:
         """Read again some chunks of the acknowledged prefix: the digest is of the whole file.
@@ -224,20 +240,29 @@ class Sending:
             self._hashed = index + 1
         return self._hashed == self.next_index
 
-    def _read_chunk(self) -> tuple[bytes, bytes] | None:
+    def _read_chunk(self) -> Record | None:
         index, begin = self.next_index, self.begin
         chunk = self._read_exactly(begin.chunk_length(index), index * begin.chunk_size)
         if chunk is None:
             return None
         self._hasher.update(chunk)
         last = index == begin.chunks - 1
-        if last and not self._unchanged():
+        if last and not self._is_whole():
             self._fail_to_read(CHANGED)
             return None
         if last and not self._end.acquire(blocking=False):
             return None  # it is being withdrawn
         if last:
             self.digest = self._hasher.digest()
+        self.next_index = self._hashed = index + 1
+        return self._encoded(index, chunk)
+
+    def _is_whole(self) -> bool:
+        """Whether all that was read is of one version. After the last read."""
+        return self._unchanged()
+
+    def _encoded(self, index: int, chunk: bytes) -> Record:
+        begin = self.begin
         header = Header(
             self.row.tid,
             index,
@@ -245,8 +270,10 @@ class Sending:
             begin if index == 0 else None,
             None if self.digest is None else End(begin.size, begin.chunks, self.digest),
         )
-        self.next_index = self._hashed = index + 1
-        return encode_header(header), chunk
+        return self._record(header, chunk)
+
+    def _record(self, header: Header, value: bytes) -> Record:
+        return self._key, [(HEADER_NAME, encode_header(header))], value
 
     def _read_exactly(self, size: int, offset: int) -> bytes | None:
         """``size`` bytes from ``offset`` on; None, and a failure, if the file is shorter now.

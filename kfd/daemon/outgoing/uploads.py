@@ -24,7 +24,9 @@ from kfd.daemon.outgoing.producer import ProducerThread, RecordSink
 from kfd.daemon.outgoing.resume import Resumption
 from kfd.daemon.stage import DeathHandler, Stage
 from kfd.daemon.watcher import Watcher
+from kfd.errors import KfdError
 from kfd.selection import Selection
+from kfd.wire import check_meta
 
 log = logging.getLogger(__name__)
 
@@ -224,17 +226,38 @@ class Uploads:
         uid: int,
         again: bool,
     ) -> list[Accepted]:
-        """Queue files that somebody asked for. Durable when this returns. Any thread.
+        """Queue files that somebody asked for; ``meta`` stands above that of the route. Durable
+        when this returns. Any thread.
 
-        Raises :class:`LedgerError`.
+        Raises :class:`LedgerError`, and :class:`KfdError` for more metadata than a file can have.
         """
+        meta = self._with_constants(route, meta)
         self._open_lane(route, topic)
-        offer = Offer(route, topic, versions, self._chunk_size, meta, uid, again)
+        offer = Offer(
+            *(route, topic, versions, self._chunk_size, meta, uid, again),
+            format=self._format_of(route),
+        )
         accepted = self._ledger.write(lambda db: accepting.accept(db, offer))
         reach("sender.accepted-offer")
         log_queued(offer, accepted)
         self._feed.accepted(route, topic)
         return accepted
+
+    def _format_of(self, route: str, otherwise: str = "kfd") -> str:
+        """In which a route sends; ``otherwise``: where there is none."""
+        own = self.routes.get(route)
+        return otherwise if own is None else own.format
+
+    def _with_constants(self, route: str, meta: Mapping[str, str]) -> Mapping[str, str]:
+        own = self.routes.get(route)
+        if own is None or not own.meta:
+            return meta
+        together = {**own.meta, **meta}
+        try:
+            check_meta(together)
+        except ValueError as error:
+            raise KfdError(f"with that of route {route}, {error}", fix="give less --meta") from None
+        return together
 
     def identity_of(self, route: str) -> Callable[[], tuple[int, int] | None]:
         """Tells device and inode of the directory that a route watches now, None while it can't."""
@@ -256,8 +279,14 @@ class Uploads:
         """As :meth:`Interventions.cancel`."""
         self._interventions.cancel(number, reason)
 
+    def put_aside(self, number: int, reason: str) -> None:
+        """As :meth:`Interventions.put_aside`."""
+        self._interventions.put_aside(number, reason)
+
     def retry(self, rows: Sequence[Outgoing]) -> dict[int, str]:
-        """As :meth:`Interventions.retry`."""
+        """As :meth:`Interventions.retry`; in the format that the route has now."""
+        for row in rows:
+            row.format = self._format_of(row.route, row.format)
         return self._interventions.retry(rows, self._chunk_size)
 
     def resumed(self) -> None:

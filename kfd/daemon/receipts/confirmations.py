@@ -104,7 +104,8 @@ class Confirmations(Stage):
     def _follow(self) -> None:
         """See which topics of receipts are to be read now, and which topics were made again."""
         waiting = receiptreading.unconfirmed(self._ledger.reader())
-        topics = waiting | {route.topic for route in self._routes.values()}
+        confirmed = {one.topic for one in self._routes.values() if one.format == "kfd"}
+        topics = waiting | confirmed
         found = {}
         for topic in topics:
             self._topics.want_receipts(topic, topic, sending=False)

@@ -305,3 +305,12 @@ def test_a_route_needs_a_name_that_can_be_typed(tmp_path: Path) -> None:
             "a letter or digit, then up to 63 of A-Z a-z 0-9 . _ -",
         )
     ]
+
+
+def test_a_key_of_the_other_kind_of_route(tmp_path: Path) -> None:
+    assert faults(written(tmp_path, KAFKA, DOWNLOAD, "    then: delete\n")) == [
+        (
+            "kfd.yaml:7: downloads.archive.then: unknown key",
+            "then is for uploads: remove the line",
+        )
+    ]
