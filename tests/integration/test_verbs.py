@@ -196,6 +196,26 @@ def test_what_is_being_sent_is_cancelled_and_receivers_drop_it(
     assert (status["cancelled"], status["queued"], status["sending"]) == (1, 0, 0)
 
 
+def test_what_was_cancelled_while_it_was_sent_is_sent_again(
+    make_host: MakeHost, bootstrap: str, topic: str
+) -> None:
+    host = make_host(pools=ONE_READER, **SLOW)
+    host.start()
+    host.put("large.trc", os.urandom(5 << 20))
+    tid = tid_of(host, "large.trc", "receiving", "download")
+    assert "cancelled" in done(host, "cancel", tid)
+    again = json.loads(done(host, "retry", tid, "--json"))["transfers"][0]["successor"]
+    host.delivers("large.trc")
+    host.receives_all()
+    host.clean()
+    assert shown(host, again)["details"]["predecessor"] == tid
+    on_topic = transfers_on(bootstrap, topic)
+    assert on_topic[bytes.fromhex(tid)].aborted
+    assert not on_topic[bytes.fromhex(tid)].end
+    assert on_topic[bytes.fromhex(again)].end
+    host.counts_published(1)
+
+
 def test_what_is_in_kafka_is_not_cancelled(make_host: MakeHost) -> None:
     host = make_host(receives=False)
     host.start()
@@ -224,14 +244,17 @@ def test_all_that_failed_is_retried(make_host: MakeHost) -> None:
     done(host, "resume")
     eventually(lambda: host.outgoing()["failed"] == len(names), 60, every=0.2)
     (host.up / names[0]).unlink()
-    host.put(names[1], b"changed")
     for name in names[1:]:
         (host.up / name).chmod(0o644)
+    host.put(names[1], b"changed")
     answer = host.ctl("retry", "--failed", "--route", "out")
     assert answer.returncode == 1
     assert f"{names[0]} (" in answer.stderr
     assert "the file is no longer there" in answer.stderr
     assert f"{names[1]} (" in answer.stderr
+    gone = tid_of(host, names[0], "failed")
+    assert "cancelled" in done(host, "cancel", gone)
+    assert shown(host, gone)["transfer"]["reason"].startswith("put aside by root; it had failed: ")
     assert answer.stdout.endswith("298 transfers queued again.\n")
     host.receives_all()
     host.delivers(*names[1:])
@@ -239,7 +262,7 @@ def test_all_that_failed_is_retried(make_host: MakeHost) -> None:
     host.put("last.trc", b"x")
     host.delivers("last.trc")
     counts = host.outgoing()
-    assert counts["failed"] == 2
+    assert counts["failed"] == 1  # one was put aside
     assert counts["delivered"] == len(names)  # none twice: 298, the changed one and the last
 
 
@@ -313,7 +336,9 @@ def test_quit_leaves_what_is_paused(make_host: MakeHost) -> None:
     done(host, "pause")
     host.put("run1.trc", b"x")
     tid_of(host, "run1.trc", "queued")
-    assert "kfd stopped after" in done(host, "quit", "--timeout", "30")
+    said = done(host, "quit", "--timeout", "30")
+    assert "1 transfer (1 B) left to the next start" in said
+    assert "kfd stopped after" in said
     host.start()
     assert host.outgoing()["queued"] == 1
 

@@ -35,9 +35,14 @@ def standing_still(thread: int) -> Iterator[Callable[[], None]]:
 
     def hear() -> None:
         nonlocal ended
-        if not ended:
-            _, status = os.waitpid(thread, os.WNOHANG | _EVERY_CHILD)
-            ended = os.WIFSIGNALED(status) or (status != 0 and os.WIFEXITED(status))
+        if ended:
+            return
+        try:
+            number, status = os.waitpid(thread, os.WNOHANG | _EVERY_CHILD)
+        except ChildProcessError:
+            ended = True
+        else:
+            ended = number == thread and not os.WIFSTOPPED(status)
 
     try:
         yield hear

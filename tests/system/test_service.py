@@ -241,8 +241,8 @@ def test_stage_that_hangs_ends_the_process_and_nothing_is_lost(
         eventually(lambda: hear() or stopped.shown("NRestarts") == "1", 90, 0.2)
     stopped.await_state("active")
     assert stopped.shown("MainPID") not in {inside, "0"}
-    (hung,) = stopped.await_journal(f"MESSAGE_ID={Message.HUNG.value}")[:1]
-    assert hung["MESSAGE"] == "no sign of life from: ledger"
+    hung = stopped.await_journal(f"MESSAGE_ID={Message.HUNG.value}")
+    assert any("ledger" in one["MESSAGE"] for one in hung)  # others may wait for it
     for name, content in {**before, "meanwhile.trc": b"m"}.items():
         stopped.await_published(name, content)
 

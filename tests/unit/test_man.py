@@ -12,7 +12,9 @@ import click
 import pytest
 from pydantic import BaseModel
 
-from kfd.config.model import ROUTE_NAME, Config, Download, Pools, Queue, Upload
+from kfd.config.catalogues import CasJobsCatalogue, SqlCatalogue
+from kfd.config.model import Config, Download, Pools, Queue, Upload
+from kfd.config.sections import NAME_KEY
 from kfd.ctl.cli import kfdctl
 from kfd.daemon.__main__ import _parser
 from tests.support import CHECKOUT, unavailable
@@ -34,11 +36,13 @@ def test_page_is_well_formed(path: Path) -> None:
     assert (looked.returncode, looked.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("model", [Config, Upload, Download, Pools, Queue])
+@pytest.mark.parametrize(
+    "model", [Config, Upload, Download, Pools, Queue, SqlCatalogue, CasJobsCatalogue]
+)
 def test_every_key_is_explained(model: type[BaseModel]) -> None:
     text = page("kfd.yaml.5")
     keys = [name for name, field in model.model_fields.items()
-            if field.validation_alias != ROUTE_NAME]  # fmt: skip
+            if field.validation_alias != NAME_KEY]  # fmt: skip
     assert [key for key in keys if not re.search(rf"\b(Ic|Ss) {key}\b", text)] == []
 
 
