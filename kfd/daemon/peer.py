@@ -29,17 +29,12 @@ class Peer:
 
     pid: int
     uid: int
-    gids: frozenset[int]
+    gid: int
 
     @property
     def user(self) -> str:
         """The user's name, or the number where there is none."""
         return name_of(self.uid)
-
-    def access(self, control_gid: int | None) -> Access:
-        if self.uid in {0, os.geteuid()}:
-            return Access.OWNER
-        return Access.MEMBER if control_gid in self.gids else Access.STRANGER
 
     def __str__(self) -> str:
         return f"{self.user} (process {self.pid})"
@@ -48,19 +43,25 @@ class Peer:
 def peer_of(connection: socket.socket) -> Peer:
     """The peer of a connected Unix socket."""
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    pid, uid, gid = _UCRED.unpack(raw)
-    return Peer(pid, uid, frozenset({gid, *_groups(connection, uid, gid)}))
+    return Peer(*_UCRED.unpack(raw))
 
 
-def _groups(connection: socket.socket, uid: int, gid: int) -> list[int]:
-    """The supplementary groups; of a process with very many, those of its user."""
+def access_of(connection: socket.socket, peer: Peer, control_gid: int | None) -> Access:
+    """What the peer of a connection may do. May have to ask a server who is in which group."""
+    if peer.uid in {0, os.geteuid()}:
+        return Access.OWNER
+    return Access.MEMBER if control_gid in groups_of(connection, peer) else Access.STRANGER
+
+
+def groups_of(connection: socket.socket, peer: Peer) -> set[int]:
+    """All groups of a peer; of a process with very many, those of its user."""
     try:
         raw = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MAX_OPTION)
     except OSError as error:
         if error.errno != errno.ERANGE:
             raise
-        return _groups_of_user(uid, gid)
-    return list(struct.unpack(f"{len(raw) // 4}I", raw))
+        return {peer.gid, *_groups_of_user(peer.uid, peer.gid)}
+    return {peer.gid, *struct.unpack(f"{len(raw) // 4}I", raw)}
 
 
 def _groups_of_user(uid: int, gid: int) -> list[int]:

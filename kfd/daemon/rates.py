@@ -1,4 +1,4 @@
-"""How many bytes a second each route moves now, for people."""
+"""How many bytes a second each route moves now: for people, and for what gives way to them."""
 
 from __future__ import annotations
 
@@ -32,3 +32,9 @@ class Rates:
             buckets = self._buckets.get((route, topic), {})
             recent = (buckets.get(second - age, 0) for age in range(1, WINDOW_SECONDS + 1))
             return sum(recent) / WINDOW_SECONDS
+
+    def moving(self) -> bool:
+        """Whether any bytes moved in the last seconds. Any thread."""
+        since = int(time.monotonic()) - WINDOW_SECONDS
+        with self._lock:
+            return any(max(buckets) >= since for buckets in self._buckets.values() if buckets)

@@ -10,6 +10,7 @@ import os
 import random
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -143,9 +144,52 @@ def copies(path: Path) -> None:
     with connected(path) as one:
         one.settimeout(None)
         for number in range(1 << 30):
-            name = [{"descriptor": 0, "name": f"copies/{number}"}]
-            socket.send_fds(one, [call("Send", files=name, route="parked")], [file])
-            one.recv(BLOCK)
+            send_copies(one, [file], f"copies/{number}")
+
+
+def send_copies(one: socket.socket, files: list[int], name: str) -> None:
+    each = [{"descriptor": at, "name": f"{name}/{at}"} for at in range(len(files))]
+    socket.send_fds(one, [call("Send", files=each, route="parked")], files)
+    one.recv(BLOCK)
+
+
+def changing_copies(path: Path) -> None:
+    """Files that change whenever they are copied, so that the copies are thrown away and take no
+    room: there could be more and more of them."""
+    file = os.memfd_create("changing")
+    os.truncate(file, 64 << 20)
+
+    def change() -> None:
+        while True:
+            os.pwrite(file, b"x", 0)
+            time.sleep(0.01)
+
+    threading.Thread(target=change, daemon=True).start()
+    at_once(path, 8, lambda one: send_copies(one, [file], "changing"))
+
+
+def small_copies(path: Path) -> None:
+    """Each has to be synced."""
+    files = [os.memfd_create(f"small{at}") for at in range(200)]
+    for file in files:
+        os.write(file, b"volts")
+    at_once(path, 8, lambda one: send_copies(one, files, os.urandom(8).hex()))
+
+
+def at_once(path: Path, count: int, attack: Callable[[socket.socket], None]) -> None:
+    """The same on so many connections, over and over."""
+
+    def repeat() -> None:
+        with connected(path) as one, suppress(OSError):
+            one.settimeout(None)
+            while True:
+                attack(one)
+
+    threads = [threading.Thread(target=repeat, daemon=True) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 ATTACKS: dict[str, Callable[[Path], None]] = {
@@ -160,6 +204,8 @@ ATTACKS: dict[str, Callable[[Path], None]] = {
         pipelined_descriptors,
         strange_descriptors,
         copies,
+        changing_copies,
+        small_copies,
     )
 }
 

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import socket
+import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
-from kfd.control import ERRORS
+from kfd.control import ERRORS, METHODS
 from kfd.varlink import SERVICE
 from tests.integration.conftest import ONE_READER
-from tests.integration.fuzzing import frames
 from tests.integration.host import Host
 from tests.integration.openfiles import open_names
-from tests.privileges import unprivileged
-from tests.support import eventually
+from tests.support import CHECKOUT, eventually
 
-FRAMES = int(os.environ.get("KFD_FUZZ_FRAMES", "10000"))
+SHOTS = int(os.environ.get("KFD_FUZZ_FRAMES", "10000"))
 SEED = int(os.environ.get("KFD_FUZZ_SEED", "1"))
-PATIENCE = 0.1  # seconds for an answer: to some requests there is none, or never a last one
 LEAVE = 64 << 20  # bytes of memory that may be in use more than before
 
 UNPACED = """\
@@ -35,74 +34,10 @@ main()
 """
 """Becomes the daemon, and doesn't slow those down who ask without end."""
 
+WORKERS: tuple[tuple[str, ...], ...] = ((), (), (), (), ("owner",), ("owner",))
 KNOWN = {f"io.kfd.Control.{name}" for name in ERRORS} | {
     f"{SERVICE}.{name}" for name in ("MethodNotFound", "InterfaceNotFound", "InvalidParameter")
 }
-
-
-class Fuzzer:
-    """Asks as nobody, who is a member of the control group and can't make the daemon stop."""
-
-    def __init__(self, path: Path, descriptors: list[int], rng: random.Random) -> None:
-        self.errors: set[str] = set()
-        self.answers = 0
-        self._path = path
-        self._descriptors = descriptors
-        self._rng = rng
-        self._probes = 0
-        self._socket = self._connect()
-
-    def _connect(self) -> socket.socket:
-        one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        with unprivileged():
-            one.connect(str(self._path))
-        one.settimeout(PATIENCE)
-        return one
-
-    def ask(self, frame: bytes) -> None:
-        """Send a frame, at times with descriptors, and look at the answers to it."""
-        passed = self._rng.choices(self._descriptors, k=self._rng.choice((0,) * 15 + (1, 2, 5)))
-        try:
-            if passed:  # nothing else may be in flight
-                socket.send_fds(self._socket, [frame], passed)
-                whole = self._answered(b"")
-            else:
-                self._probes += 1
-                probe = f"io.kfd.Control.Probe{self._probes}".encode()
-                self._socket.sendall(frame + b'{"method":"' + probe + b'"}\0')
-                whole = self._answered(probe)
-        except OSError:  # it hung up while we spoke
-            whole = False
-        if not whole:
-            self.close()
-            self._socket = self._connect()
-
-    def _answered(self, probe: bytes) -> bool:
-        """Take answers to the one to ``probe``, or the first; whether there was that one."""
-        buffer = b""
-        while True:
-            *ended, buffer = buffer.split(b"\0")
-            for answer in ended:
-                self._look(answer)
-                if probe in answer and not buffer:
-                    return answer is ended[-1]
-            try:
-                data = self._socket.recv(1 << 20)
-            except TimeoutError:
-                return False
-            if not data:
-                return False
-            buffer += data
-
-    def _look(self, answer: bytes) -> None:
-        message = json.loads(answer)
-        self.answers += 1
-        if "error" in message:
-            self.errors.add(message["error"])
-            assert message["parameters"].get("exit_code") != 70, message
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
@@ -110,8 +45,9 @@ def test_fuzzed_frames_crash_nothing(tmp_path: Path) -> None:
     """No broker answers: what is sent meanwhile stays in the queue."""
     file = tmp_path / "run.trc"
     file.write_bytes(b"volts")
-    settings = {"control_group": "root", "spool_max": "1MiB", "pools": ONE_READER}
+    settings = {"control_group": "root", "spool_max": "1GiB", "pools": ONE_READER}
     with Host(tmp_path / "host", "127.0.0.1:1", "fuzzed", **settings) as host:
+        add_closed_route(host)
         host.prefix = [sys.executable, "-c", UNPACED]
         host.start()
         host.socket.parent.chmod(0o711)
@@ -119,27 +55,61 @@ def test_fuzzed_frames_crash_nothing(tmp_path: Path) -> None:
         assert host.terminate() == 0
 
 
+def add_closed_route(host: Host) -> None:
+    config = yaml.safe_load(host.config.read_text())
+    closed = host.up.with_name("closed")
+    closed.mkdir()
+    config["uploads"]["closed"] = {"directory": str(closed), "topic": "closed", "send": False}
+    host.config.write_text(yaml.safe_dump(config))
+
+
 def fuzz(host: Host, file: Path) -> None:
-    """All frames, and a look at what became of the daemon."""
+    """All shots, and a look at what became of the daemon."""
     before = host.rss()
-    reading, _ = pipe = os.pipe()
-    with file.open("rb") as opened:
-        fuzzer = Fuzzer(host.socket, [opened.fileno(), reading], random.Random(SEED))
-        for _, frame in zip(range(FRAMES), frames(SEED), strict=False):
-            fuzzer.ask(frame)
-        fuzzer.close()
-    passed = {os.path.realpath(file), os.readlink(f"/proc/self/fd/{reading}")}
-    for end in pipe:
-        os.close(end)
+    accounts = fire(host, file)
+    reached = sum((Counter(one["reached"]) for one in accounts), Counter())
+    files = sum((Counter(one["files"]) for one in accounts), Counter())
+    answers = reached.total()
+    print(
+        f"{SHOTS:,} shots in {max(one['seconds'] for one in accounts):.0f} s, {answers:,} answers,"
+        f" {sum(one['hang_ups'] for one in accounts):,} connections ended,"
+        f" {sum(one['silent'] for one in accounts):,} without an answer,"
+        f" memory {(host.rss() - before) / 1e6:+.1f} MB"
+    )
+    for what, count in (*sorted(reached.items()), *files.most_common(20)):
+        print(f"  {count:>9,} {what}")
     assert host.running
     assert "control: a request" not in host.log()
-    assert fuzzer.errors <= KNOWN
-    assert fuzzer.answers > FRAMES
+    assert "this is a bug" not in host.log()
+    assert {what.split()[1] for what in reached} - {"answered"} <= KNOWN
+    assert performed(reached) >= METHODS.keys()
+    assert files["taken"]
+    passed = {name for one in accounts for name in one["passed"]}
     eventually(lambda: passed.isdisjoint(open_names(host)))
-    print(
-        f"{FRAMES:,} frames, {fuzzer.answers:,} answers, errors {sorted(fuzzer.errors)},"
-        f" memory +{(host.rss() - before) / 1e6:.1f} MB"
-    )
     assert host.rss() < before + LEAVE
-    sent = host.ctl("send", "--name", "after.trc", "--until", "queued", file)
+    sent = host.ctl("send", "--route", "out", "--name", "after.trc", "--until", "queued", file)
     assert sent.returncode == 0, sent.stderr
+
+
+def fire(host: Host, file: Path) -> list[dict[str, Any]]:
+    """Several at once, each with a share; what each has to tell."""
+    shares = [len(range(at, SHOTS, len(WORKERS))) for at in range(len(WORKERS))]
+    command = [sys.executable, "-m", "tests.integration.fuzzer", str(host.socket), str(file)]
+    workers = [
+        subprocess.Popen(
+            [*command, str(share), str(SEED * len(WORKERS) + at), *WORKERS[at]],
+            cwd=CHECKOUT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for at, share in enumerate(shares)
+    ]
+    said = [worker.communicate()[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0] * len(WORKERS)
+    return [json.loads(one) for one in said]
+
+
+def performed(reached: Counter[str]) -> set[str]:
+    """The methods that were right requests now and then, if only to be told no."""
+    outcomes = ("answered", "io.kfd.Control.NotPermitted", "io.kfd.Control.NoSuchTransfer")
+    return {what.split()[0] for what in reached if what.split()[1] in outcomes}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kfd.daemon.admission import copying
-from kfd.daemon.admission.copying import STEP, SYNC, copy
+from kfd.daemon.admission.copying import STEP, copy
 
 SIZES = [0, 1, 4096, copying._BUFFER + 1, STEP + 12345]
 
@@ -100,9 +100,9 @@ def test_not_all_of_a_large_file_waits_to_be_synced(
     monkeypatch.setattr(os, "fdatasync", lambda target: synced.append(os.fstat(target).st_size))
     source, target = tmp_path / "source", tmp_path / "target"
     with source.open("wb") as file:
-        file.truncate(2 * SYNC + 1)
-    assert copied(source, target) == 2 * SYNC + 1
-    assert synced == [SYNC, 2 * SYNC]
+        file.truncate(2 * STEP + 1)
+    assert copied(source, target) == 2 * STEP + 1
+    assert synced == [STEP, 2 * STEP]
 
 
 def test_errors_are_told(tmp_path: Path) -> None:

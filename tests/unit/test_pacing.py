@@ -8,7 +8,7 @@ import time
 import pytest
 
 from kfd.daemon.server import pacing
-from kfd.daemon.server.pacing import ALLOWANCE, LONGEST_PAUSE, SHARE, Meter, Pacing
+from kfd.daemon.server.pacing import ALLOWANCE, CONNECTION, LONGEST_PAUSE, SHARE, Meter, Pacing
 
 ANNA, BERT = 1001, 1002
 START = 1000.0
@@ -68,3 +68,16 @@ def test_meter_waits_and_ends_with_the_daemon(monkeypatch: pytest.MonkeyPatch) -
     stopping.set()
     meter.rest()
     assert time.monotonic() - begun < LONGEST_PAUSE
+
+
+def test_a_connection_counts_whatever_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else who connects without end would have the server make threads without end."""
+    monkeypatch.setattr(pacing, "_used", lambda: 0.0)
+    one, waited = Pacing(), []
+    stopping = threading.Event()
+    monkeypatch.setattr(stopping, "wait", waited.append)
+    monkeypatch.setattr(pacing.time, "monotonic", lambda: START)
+    for _ in range(round(ALLOWANCE / CONNECTION) + 10):
+        Meter(one, ANNA, stopping).rest()
+    assert len(waited) == pytest.approx(10, abs=1)
+    assert waited[-1] == pytest.approx(10 * CONNECTION / SHARE, abs=CONNECTION / SHARE)

@@ -259,7 +259,7 @@ def test_nothing_is_given_up_where_that_would_not_help(
     assert row_of(ledger, kept).spool is not None
 
 
-Disk = namedtuple("Disk", "f_blocks f_frsize f_bavail")
+Disk = namedtuple("Disk", "f_blocks f_frsize f_bavail f_files f_favail", defaults=(0, 0))
 
 
 def test_the_ledgers_disk_is_not_filled(
@@ -272,6 +272,19 @@ def test_the_ledgers_disk_is_not_filled(
         intake.copy(file.fileno(), seen(source), sized=True)
         free[0] -= 1
         with pytest.raises(KfdError, match="the disk of its spool has no room"):
+            intake.copy(file.fileno(), seen(source), sized=True)
+        assert len(names(tmp_path)) == 1
+
+
+def test_the_last_inodes_are_for_others(
+    made: Spool, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = [50]
+    monkeypatch.setattr(os, "statvfs", lambda _: Disk(1000, BLOCK, 900, 1000, free[0]))
+    with Intake(made, ANNA, stays) as intake, source.open("rb") as file:
+        intake.copy(file.fileno(), seen(source), sized=True)
+        free[0] -= 1
+        with pytest.raises(KfdError, match="has room for few more files"):
             intake.copy(file.fileno(), seen(source), sized=True)
         assert len(names(tmp_path)) == 1
 

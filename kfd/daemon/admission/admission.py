@@ -12,14 +12,15 @@ from dataclasses import dataclass, replace
 
 from kfd.control import Sent
 from kfd.daemon.admission.intake import Intake
-from kfd.daemon.admission.offered import can_be_opened, says_its_size
-from kfd.daemon.admission.routing import Routing
+from kfd.daemon.admission.offered import look, place_of, says_its_size
+from kfd.daemon.admission.routing import Routing, privileged
 from kfd.daemon.admission.spool import Spool
 from kfd.daemon.fileversion import FileVersion
 from kfd.daemon.ledger import Ledger, known
 from kfd.daemon.operations import OfferedFile, SendRequest
 from kfd.daemon.outgoing.uploads import Uploads
 from kfd.daemon.topics.topics import TopicWatch
+from kfd.daemon.watcher.mounts import mount_of
 from kfd.errors import KfdError, UsageError
 from kfd.paths import escape
 
@@ -66,7 +67,9 @@ class Admission:
     def _admit(
         self, place: int, file: OfferedFile, request: SendRequest, names: set[tuple[str, bytes]]
     ) -> Admitted:
-        source = os.path.realpath(file.source) if file.source is not None else None
+        status = look(file.descriptor)
+        found = place_of(file.source, status) if file.source is not None else None
+        source = found or _tidy(file.source)
         route, topic = self._routing.destination(source, request)
         self._routing.check_topic(topic)
         path = self._routing.wire_path(file, source, route)
@@ -76,11 +79,12 @@ class Admission:
                 fix="send it with --name, or both with --recursive from a directory above",
             )
         names.add((topic, path))
-        status = os.fstat(file.descriptor)
         sized = says_its_size(file.descriptor, status)
+        if not sized and not privileged(request.uid):
+            raise _depends_on_the_reader()
         # always with its inode: what is read later must be what the caller could read now
         version = FileVersion.of(path, source or b"", status, inodes=True)
-        to_copy = not sized or source is None or not can_be_opened(source, status)
+        to_copy = not sized or found is None or _may_hang(found, status, request.uid)
         return Admitted(place, route, topic, version, file.descriptor, sized, to_copy)
 
     def _foresee(self, group: Sequence[Admitted], request: SendRequest) -> dict[int, Sent]:
@@ -136,6 +140,27 @@ class Admission:
         return None if tid is None else _sent(one, tid, already=True)
 
 
+def _depends_on_the_reader() -> KfdError:
+    return KfdError(
+        "it doesn't say how long it is, as files of /proc don't: what is in it may depend on who"
+        " reads it",
+        fix="cat it to kfdctl send - --name NAME",
+    )
+
+
+def _may_hang(path: bytes, status: os.stat_result, uid: int) -> bool:
+    """Whether reading it may be up to a process of who asked: that must not hold up those who send.
+    (What has a device of its own is no FUSE.)"""
+    if privileged(uid) or os.major(status.st_dev) != 0:
+        return False
+    return mount_of(path).kind.startswith("fuse")
+
+
+def _tidy(source: bytes | None) -> bytes | None:
+    """A path that the daemon doesn't follow, or can't, without ``..`` and the like."""
+    return None if source is None else b"/" + os.path.normpath(source).lstrip(b"/")
+
+
 def _copied(one: Admitted, intake: Intake) -> Admitted:
     return replace(one, version=intake.copy(one.descriptor, one.version, sized=one.sized))
 
@@ -158,9 +183,13 @@ def _sent(one: Admitted, tid: bytes | None, *, already: bool) -> Sent:
 
 def _refusal(file: OfferedFile, request: SendRequest, error: KfdError) -> Sent:
     shown = escape(file.name or file.source or b"-")
+    try:
+        size = look(file.descriptor).st_size
+    except KfdError:
+        size = 0
     return Sent(
         None,
-        *(request.route or "", request.topic or "", shown, os.fstat(file.descriptor).st_size),
+        *(request.route or "", request.topic or "", shown, size),
         refused=str(error),
         fix=error.fix,
     )

@@ -9,10 +9,9 @@ import errno
 import os
 from collections.abc import Callable
 
-STEP = 8 * 1024 * 1024  # bytes that the kernel copies between two looks around
-# Bytes after which they go to the disk: who syncs a file meanwhile, as the ledger does with each
-# commit, may have to wait for all that others have written.
-SYNC = 32 * 1024 * 1024
+# Bytes that the kernel copies between two looks around. Then they go to the disk: who syncs a file
+# meanwhile, as the ledger does with each commit, may have to wait for all that others have written.
+STEP = 8 * 1024 * 1024
 _BUFFER = 256 * 1024  # bytes copied by hand, where the kernel can't
 _NOT_FOR_THE_KERNEL = {
     errno.EXDEV,
@@ -27,7 +26,8 @@ def copy(source: int, target: int, before_step: Callable[[int], int]) -> int:
     """Copy from the beginning to the end of ``source``; how many bytes.
 
     ``before_step`` gets how many bytes are copied and gives how many more there may be, 0 to end
-    there; it may raise to give up. Raises :class:`OSError`.
+    there; it may raise to give up. The last bytes are for the caller to sync. Raises
+    :class:`OSError`.
     """
     done = synced = 0
     while (allowed := before_step(done)) > 0:
@@ -35,7 +35,7 @@ def copy(source: int, target: int, before_step: Callable[[int], int]) -> int:
         if not copied:
             break
         done += copied
-        if done - synced >= SYNC:
+        if done - synced >= STEP:
             os.fdatasync(target)
             synced = done
     return done

@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 
 from kfd.daemon.admission.copying import copy
 from kfd.daemon.admission.spool import Spool
+from kfd.daemon.admission.turns import Writer
 from kfd.daemon.crashpoint import reach
 from kfd.daemon.fileversion import FileVersion
 from kfd.daemon.ledger.spooled import counted
@@ -77,13 +79,11 @@ class Intake:
     def _copied(self, descriptor: int, version: FileVersion) -> FileVersion | None:
         """None if it changed meanwhile."""
 
-        def before_step(done: int) -> int:
-            left = version.size - done
-            self._check_going_on(left)
-            return left
+        def left(done: int) -> int:
+            return version.size - done
 
         with self._making(version.size) as path:
-            copied = self._fill(path, descriptor, before_step, version)
+            copied = self._fill(path, descriptor, left, version)
         now = FileVersion.of(version.path, version.source, os.fstat(descriptor), inodes=True)
         if copied.size == version.size and now.same_content(version):
             return copied
@@ -91,17 +91,15 @@ class Intake:
         return None
 
     def _read_to_end(self, descriptor: int, version: FileVersion) -> FileVersion:
-        def before_step(done: int) -> int:
+        def left(done: int) -> int:
             if done >= self._made[path]:
                 self._spool.reserve(self._uid, _GROWTH)
                 self._made[path] += _GROWTH
-            left = self._made[path] - done
-            self._check_going_on(left)
-            return left
+            return self._made[path] - done
 
         now = time.time_ns()  # it can't say its own time either
         with self._making(0) as path:
-            copied = self._fill(path, descriptor, before_step, replace(version, mtime_ns=now))
+            copied = self._fill(path, descriptor, left, replace(version, mtime_ns=now))
         self._spool.unreserve(self._uid, self._made[path] - counted(copied.size))
         self._made[path] = counted(copied.size)
         return copied
@@ -122,21 +120,27 @@ class Intake:
         self,
         path: bytes,
         descriptor: int,
-        before_step: Callable[[int], int],
+        left: Callable[[int], int],
         version: FileVersion,
     ) -> FileVersion:
-        """Make the file; ``version`` with its size, and its time as this file system keeps it."""
+        """Make the file; ``version`` with its size, and its time as this file system keeps it.
+
+        ``left`` gets how many bytes are copied and gives how many more there may be. A copy of one
+        step takes one turn.
+        """
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        target = os.open(path, flags, 0o600)
-        try:
-            reach("spool.created")
-            copy(descriptor, target, before_step)
-            reach("spool.copied")
-            os.utime(target, ns=(version.mtime_ns, version.mtime_ns))
-            os.fsync(target)
-            made = os.fstat(target)
-        finally:
-            os.close(target)
+        with Writer(self._spool.turns, self._uid) as writer:
+            writer.next(self._check_wanted)
+            target = os.open(path, flags, 0o600)
+            try:
+                reach("spool.created")
+                copy(descriptor, target, partial(self._before_step, writer, left))
+                reach("spool.copied")
+                os.utime(target, ns=(version.mtime_ns, version.mtime_ns))
+                os.fsync(target)
+                made = os.fstat(target)
+            finally:
+                os.close(target)
         return replace(version, size=made.st_size, mtime_ns=made.st_mtime_ns, copy=path)
 
     def _discard(self, path: bytes) -> None:
@@ -144,7 +148,15 @@ class Intake:
             os.unlink(path)
         self._spool.unreserve(self._uid, self._made.pop(path))
 
-    def _check_going_on(self, left: int) -> None:
+    def _before_step(self, writer: Writer, left: Callable[[int], int], done: int) -> int:
+        """How many bytes more there may be, once it is this copy's turn again."""
+        allowed = left(done)
+        if done and allowed:
+            writer.next(self._check_wanted)
+        self._check_wanted()
+        self._spool.check_disk(allowed)
+        return allowed
+
+    def _check_wanted(self) -> None:
         if self._gone() or self._spool.stopping.is_set():
             raise KfdError("given up while it was copied", fix="send it again")
-        self._spool.check_disk(left)

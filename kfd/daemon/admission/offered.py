@@ -5,8 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 
 from kfd.control import MAX_META, File, Sent, name_bytes
 from kfd.daemon.operations import OfferedFile
@@ -56,17 +56,38 @@ def offered_files(
     return [_offered(at, file, descriptors, opened) for at, file in enumerate(files)]
 
 
-def can_be_opened(source: bytes, offered: os.stat_result) -> bool:
-    """Whether the daemon opens the very file that was offered where it is said to be."""
+def place_of(source: bytes, offered: os.stat_result) -> bytes | None:
+    """Where the daemon can open the very file that was offered, without links; None where it can't.
+
+    ``source`` is where it is said to be. Only the kernel follows it, who does no more than 40
+    links, and of another file that is there nothing is told: the caller might not see it.
+    """
     try:
-        fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        with _descriptor(source, os.O_PATH) as found:
+            if not os.path.samestat(os.fstat(found), offered):
+                return None
+            place = os.readlink(f"/proc/self/fd/{found}".encode())
+        with _descriptor(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK) as opened:
+            return place if os.path.samestat(os.fstat(opened), offered) else None
     except OSError:
-        return False
+        return None
+
+
+@contextmanager
+def _descriptor(path: bytes, flags: int) -> Iterator[int]:
+    descriptor = os.open(path, flags | os.O_CLOEXEC)
     try:
-        found = os.fstat(fd)
+        yield descriptor
     finally:
-        os.close(fd)
-    return (offered.st_dev, offered.st_ino) == (found.st_dev, found.st_ino)
+        os.close(descriptor)
+
+
+def look(descriptor: int) -> os.stat_result:
+    """What is known of an offered file. Raises :class:`KfdError`."""
+    try:
+        return os.fstat(descriptor)
+    except OSError as error:
+        raise KfdError(f"it cannot be looked at: {error.strerror}", fix=_DISK) from None
 
 
 def says_its_size(descriptor: int, offered: os.stat_result) -> bool:
@@ -140,10 +161,7 @@ def _check_descriptor(descriptor: int) -> None:
     flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
     if flags & os.O_PATH or flags & os.O_ACCMODE == os.O_WRONLY:
         raise KfdError("its descriptor is not open for reading", fix="open it with O_RDONLY")
-    try:
-        mode = os.fstat(descriptor).st_mode
-    except OSError as error:
-        raise KfdError(f"it cannot be looked at: {error.strerror}", fix=_DISK) from None
+    mode = look(descriptor).st_mode
     if not stat.S_ISREG(mode):
         kind = _KINDS.get(stat.S_IFMT(mode), "something else")
         raise KfdError(f"it is {kind}, not a regular file", fix="cat it to kfdctl send -")

@@ -11,11 +11,12 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
 from kfd.daemon.admission.quota import Quota
+from kfd.daemon.admission.turns import Turns
 from kfd.daemon.crashpoint import reach
 from kfd.daemon.ledger import Ledger, LedgerError, spooled
 from kfd.daemon.ledger.database import unusable
@@ -36,13 +37,22 @@ class Spool(Stage):
     """Named ``spool``: its thread removes copies that are of no more use. They are made by an
     :class:`kfd.daemon.admission.intake.Intake`, in the control server's threads."""
 
-    def __init__(self, ledger: Ledger, directory: Path, limit: int, history: float) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        directory: Path,
+        limit: int,
+        history: float,
+        moving: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Make ``directory`` ready: no copies are there but those that the ledger holds.
 
-        ``limit``: bytes; ``history``: seconds for which what has ended is remembered. Raises
+        ``limit``: bytes; ``history``: seconds for which what has ended is remembered; ``moving``
+        tells whether there is data on its way to which copies give way. Raises
         :class:`kfd.errors.PermissionProblemError` and :class:`LedgerError`.
         """
         super().__init__("spool")
+        self.turns = Turns(moving)
         self._ledger = ledger
         self._directory = os.path.abspath(os.fsencode(directory))
         self.history = history  # seconds; may be set by any thread
@@ -141,6 +151,12 @@ class Spool(Stage):
         The ledger lies on it as well, and needs to be written.
         """
         disk = os.statvfs(self._directory)
+        if disk.f_files and disk.f_favail < disk.f_files // 20:
+            raise KfdError(
+                "kfd can't read it later, and the disk of its spool has room for few more files",
+                fix=f"remove files from the disk of {os.fsdecode(self._directory)}, or let kfd's"
+                " user read this one where it is",
+            )
         floor = min(disk.f_blocks * disk.f_frsize // 20, MAX_FREE)
         if disk.f_bavail * disk.f_frsize - size < floor:
             raise KfdError(

@@ -40,7 +40,12 @@ class Request:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the descriptors: nobody wants them."""
         close_all(self.descriptors)
+        self.descriptors = []
 
 
 class Channel:
@@ -60,9 +65,10 @@ class Channel:
 
         Raises :class:`ProtocolError` where the peer breaks a limit or the protocol, and OSError.
         """
-        deadline = None
         if self._given_up:
             return None
+        # half a request may have come with the one before
+        deadline = time.monotonic() + FRAME_TIMEOUT if self._reader.begun else None
         while not self._frames:
             self._socket.settimeout(_left(deadline))
             if not self._read():

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from kfd.daemon import journal
-from kfd.daemon.methods import Caller, Methods
+from kfd.daemon.methods import TAKE_DESCRIPTORS, Caller, Methods
 from kfd.daemon.peer import Access, Peer
 from kfd.daemon.server.channel import SEND_TIMEOUT, Channel, Request
 from kfd.daemon.server.pacing import Meter
@@ -36,19 +36,20 @@ class Connection:
         self,
         channel: Channel,
         peer: Peer,
-        access: Access,
+        access: Callable[[], Access],
         refusal: Callable[[], NotPermittedError],
         methods: Methods,
         throttle: Throttle,
         meter: Callable[[], Meter],
     ) -> None:
-        """``refusal`` is for one who has no access; ``throttle`` is for what is said of users.
-
-        ``meter`` makes that of the thread in which it is called.
+        """``access`` and ``refusal``, for one who has none, may ask a server who users are, and
+        ``meter`` makes that of the thread in which it is called: this one's. ``throttle`` is for
+        what is said of users.
         """
         self.peer = peer
         self._channel = channel
-        self._access = access
+        self._find_access = access
+        self._access = Access.STRANGER
         self._refusal = refusal
         self._methods = methods
         self._throttle = throttle
@@ -58,6 +59,7 @@ class Connection:
         """Answer requests to the end; never raises, and closes the channel."""
         meter = self._meter()
         try:
+            self._access = self._find_access()
             while (request := self._channel.receive()) is not None:
                 with request:
                     self._answer(request, meter)
@@ -83,6 +85,8 @@ class Connection:
 
     def _answer(self, request: Request, meter: Meter) -> None:
         call = decode_call(request.frame)
+        if call.method not in TAKE_DESCRIPTORS:
+            request.close()  # or a stream would hold them for as long as it lasts
         try:
             for reply in self._methods.answer(call, self._caller(call, request, meter)):
                 self._send(encode_reply(reply), call)

@@ -14,6 +14,7 @@ import time
 
 SHARE = 0.1  # of one processor, that a user may have for long
 ALLOWANCE = 2.0  # seconds of it, that he may have at once: some thousand files, or questions
+CONNECTION = 0.002  # seconds of it, for which a connection counts whatever is asked: a thread
 LONGEST_PAUSE = 10.0  # seconds, whatever was used
 
 
@@ -46,7 +47,7 @@ class Meter:
         self._pacing = pacing
         self._uid = uid
         self._stopping = stopping
-        self._counted = _used()
+        self._counted = _used() - CONNECTION
 
     def rest(self) -> None:
         """Count what was used since the last time, and wait if that was too much."""

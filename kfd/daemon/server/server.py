@@ -6,6 +6,7 @@ user, requests and replies in size and time.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import socket
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from kfd.daemon.methods import Methods
 from kfd.daemon.operations import Operations
-from kfd.daemon.peer import Peer, peer_of
+from kfd.daemon.peer import Peer, access_of, peer_of
 from kfd.daemon.server.channel import Channel
 from kfd.daemon.server.connection import Connection
 from kfd.daemon.server.pacing import Meter, Pacing
@@ -35,8 +36,22 @@ MAX_CONNECTIONS_OF_A_USER = 16
 KEPT_FOR_ROOT = 1
 
 _BEAT_INTERVAL = 2.0  # seconds
+_TURNING_AWAY = 0.001  # seconds of the processor for which it counts: more than it takes
+_LONGEST_PAUSE = 0.001  # seconds between two who are turned away; 128 wait in the socket at most
 _PAUSE = 0.2  # seconds after a failure to accept, as when there are no descriptors left
 _STOP_TIMEOUT = 5.0  # seconds for connections to end
+
+
+class _Refusal:
+    """Why somebody is turned away, ready to be sent."""
+
+    def __init__(self, text: str, fix: str) -> None:
+        self.text = text
+        self.frame = encode_error(to_varlink(KfdError(text, fix=fix)))
+
+
+_ALL_TAKEN = _Refusal("too many control connections", "try again, or end some of them")
+_OWN_TAKEN = _Refusal("too many control connections of one user", "end some of them")
 
 
 class ControlServer(Stage):
@@ -62,9 +77,11 @@ class ControlServer(Stage):
         self._numbers = itertools.count(1)
         self._throttle = Throttle()
         self._pacing = Pacing()
-        # Guards _connections: its threads remove themselves from it.
+        self._turned_away = Pacing()
+        # Guards the two: the connections' threads remove themselves from them.
         self._lock = threading.Lock()
         self._connections: dict[Connection, threading.Thread] = {}
+        self._users: Counter[int] = Counter()  # how many connections each has
 
     def listen(self) -> None:
         """Make the socket; clients may connect from now on, and are answered after ``start``.
@@ -107,26 +124,33 @@ class ControlServer(Stage):
         if accepted is None:
             return
         try:
-            self._admit(accepted, peer_of(accepted))
+            peer = peer_of(accepted)
+            refusal = self._refusal(peer)
+            if refusal is None:
+                self._admit(accepted, peer)
+            else:
+                self._turn_away(accepted, peer, refusal)
         except (OSError, RuntimeError) as error:  # gone already, or no more threads
             log.warning("a control connection is dropped: %s", error)
             accepted.close()
 
+    def _turn_away(self, accepted: socket.socket, peer: Peer, refusal: _Refusal) -> None:
+        """Say why. Who comes again and again has those wait who come then, himself among them:
+        for so short a time that root hardly notices it."""
+        if self._throttle.passes(str(peer.uid)):
+            log.info("control: user %d is turned away: %s", peer.uid, refusal.text)
+        with accepted, contextlib.suppress(OSError):
+            accepted.send(refusal.frame, socket.MSG_DONTWAIT)
+        pause = self._turned_away.pause(peer.uid, _TURNING_AWAY, time.monotonic())
+        self.stopping.wait(min(pause, _LONGEST_PAUSE))
+
     def _admit(self, accepted: socket.socket, peer: Peer) -> None:
-        channel = Channel(accepted)
-        refusal = self._refusal(peer)
-        if refusal is not None:
-            if self._throttle.passes(str(peer.uid)):
-                log.info("control: %s is turned away: %s", peer, refusal)
-            channel.send(encode_error(to_varlink(refusal)))
-            channel.close()
-            return
         self._start(
             Connection(
-                channel,
+                Channel(accepted),
                 peer,
-                peer.access(self._gid),
-                # in its own thread: names of users may come from a server that is away
+                # in its own thread: users and groups may come from a server that is away
+                lambda: access_of(accepted, peer, self._gid),
                 lambda: not_permitted(peer.user, str(self._path), self._group),
                 self._methods,
                 self._throttle,
@@ -143,6 +167,7 @@ class ControlServer(Stage):
         )
         with self._lock:
             self._connections[connection] = thread
+            self._users[connection.peer.uid] += 1
         try:
             thread.start()
         except RuntimeError:
@@ -157,8 +182,12 @@ class ControlServer(Stage):
             self._forget(connection)
 
     def _forget(self, connection: Connection) -> None:
+        uid = connection.peer.uid
         with self._lock:
-            self._connections.pop(connection, None)
+            if self._connections.pop(connection, None) is not None:
+                self._users[uid] -= 1
+                if not self._users[uid]:
+                    del self._users[uid]
 
     def _end_connections(self) -> None:
         with self._lock:
@@ -170,12 +199,12 @@ class ControlServer(Stage):
             thread.join(max(0.0, deadline - time.monotonic()))
             self.beat()
 
-    def _refusal(self, peer: Peer) -> KfdError | None:
+    def _refusal(self, peer: Peer) -> _Refusal | None:
         with self._lock:
-            users = Counter(connection.peer.uid for connection in self._connections)
+            all_of_them, own = len(self._connections), self._users[peer.uid]
         limit = MAX_CONNECTIONS - (KEPT_FOR_ROOT if peer.uid else 0)
-        if users.total() >= limit:
-            return KfdError("too many control connections", fix="try again, or end some of them")
-        if users[peer.uid] >= MAX_CONNECTIONS_OF_A_USER:
-            return KfdError("too many control connections of one user", fix="end some of them")
+        if all_of_them >= limit:
+            return _ALL_TAKEN
+        if own >= MAX_CONNECTIONS_OF_A_USER:
+            return _OWN_TAKEN
         return None

@@ -134,7 +134,7 @@ def test_who_is_turned_away_again_and_again_has_to_wait(
     """And is waited for no longer than root may notice."""
     needs_root()
     monkeypatch.setattr(server, "MAX_CONNECTIONS_OF_A_USER", 0)
-    monkeypatch.setattr(server, "_TURNING_AWAY", ALLOWANCE)
+    monkeypatch.setattr(server, "_TURNING_AWAY", 0.75 * ALLOWANCE)
     waited: list[float] = []
     with serving(socket_path, operations) as running:
         let_all_in(socket_path)
