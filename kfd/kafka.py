@@ -7,7 +7,6 @@ Used by the daemon's topic watch; no thread of its own. Topics are looked at wit
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -31,6 +30,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not all are
     ResourceType,
 )
 
+from kfd.config.librdkafka import meaning
 from kfd.config.properties import is_secret
 from kfd.errors import ConfigError, KfdError
 
@@ -45,7 +45,6 @@ _ANY_TOPIC = "__consumer_offsets"
 _START = "start the brokers, or mend kafka: in the configuration"
 _NOTHING: Mapping[str, str] = {}
 _ask_headers = methodcaller("headers")
-_PROPERTY = re.compile(r"property[: ]*\"([^\"]+)\"")
 
 Arguments = ParamSpec("Arguments")
 
@@ -61,9 +60,8 @@ class BrokerAwayError(KfdError):
 class RefusedPropertyError(ConfigError):
     """librdkafka refuses the property ``name`` (empty where it didn't say which)."""
 
-    def __init__(self, name: str, what: str) -> None:
-        text = f"kafka.{name}: {what}" if name else f"kafka: {what}"
-        super().__init__(text, fix="see librdkafka's CONFIGURATION.md")
+    def __init__(self, name: str, what: str, fix: str) -> None:
+        super().__init__(f"kafka.{name}: {what}" if name else f"kafka: {what}", fix=fix)
         self.name = name
 
     def placed(self, where: str) -> ConfigError:
@@ -183,13 +181,9 @@ def refused_properties(error: Exception, properties: Mapping[str, str]) -> Refus
 
     Its texts may quote a value: where one does that may be a secret, only the property is named.
     """
-    reason = _reason(error)
-    found = _PROPERTY.search(reason)
-    name = found[1] if found else ""
-    if "No such configuration property" in reason:
-        return RefusedPropertyError(name, "no such property")
-    quoted = any(value and value in reason for key, value in properties.items() if is_secret(key))
-    return RefusedPropertyError(name, "not a value that librdkafka takes" if quoted else reason)
+    name, what, fix = meaning(_reason(error), properties)
+    quoted = any(value and value in what for key, value in properties.items() if is_secret(key))
+    return RefusedPropertyError(name, "not a value that librdkafka takes" if quoted else what, fix)
 
 
 class ClusterView:

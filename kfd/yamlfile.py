@@ -18,6 +18,7 @@ import yaml
 from yaml.reader import ReaderError
 
 from kfd.errors import ConfigError, PermissionProblemError
+from kfd.users import name_of
 
 MAX_BYTES: Final = 256 * 1024
 MAX_DEPTH: Final = 32
@@ -172,7 +173,9 @@ def _content(path: Path) -> bytes:
         content = small_file(path, MAX_BYTES)
     except PermissionError:
         raise PermissionProblemError(
-            "not readable", where=str(path), fix=f"let the user of kfd read it: {path}"
+            f"not readable by {name_of(os.geteuid())}",
+            where=str(path),
+            fix=f"let the user of kfd read it: {path}; anybody else: sudo",
         ) from None
     except FileNotFoundError:
         raise ConfigError(

@@ -308,7 +308,7 @@ class MemoryOperations:
     def begin_drain(self) -> None:
         self.draining = True
 
-    def drain_progress(self) -> DrainProgress:
+    def drain_progress(self, *, paused: bool = False) -> DrainProgress:
         with self.changed:
             return self.left
 

@@ -119,8 +119,9 @@ def _check_host(config: Config, path: Path) -> None:
     unit = service() if path == DEFAULT_CONFIG else None
     properties, faults = properties_of(config, unit)
     faults += host_faults(config, unit, path if unit is not None else None)
+    unread = {name: "?" for name in config.kafka.values if name.startswith("sasl.")}
     try:
-        ClusterView(properties)
+        ClusterView(unread | properties)
     except RefusedPropertyError as error:
         faults.append(error.placed(config.where("kafka", error.name)))
     if faults:

@@ -94,7 +94,8 @@ def _is_unknown(client: Client, route: str | None) -> bool:
     if route is None:
         return False
     status = client.call(GetStatusParameters(), GetStatusReply).status
-    return route not in {one.route for one in (*status.uploads, *status.downloads)}
+    known = [one.route for one in status.uploads] + [one.route for one in status.downloads]
+    return route not in known
 
 
 def _row(transfer: Transfer) -> list[str]:

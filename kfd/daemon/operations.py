@@ -190,8 +190,8 @@ class ServiceOperations(Protocol):
     def begin_drain(self) -> None:
         """Take no new files; go on with what is queued. Idempotent."""
 
-    def drain_progress(self) -> DrainProgress:
-        """What is left to drain."""
+    def drain_progress(self, *, paused: bool = False) -> DrainProgress:
+        """What is left to drain; with what is ``paused``: what is left to the next start."""
 
     def request_stop(self) -> None:
         """Stop the daemon in order. Returns at once."""

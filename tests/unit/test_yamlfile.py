@@ -199,7 +199,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
     path.chmod(0)
     with unprivileged():
         error = refused(path)
-    assert str(error) == f"{path}: not readable"
+    assert str(error) == f"{path}: not readable by nobody"
     assert error.exit_code == ExitCode.PERMISSION
 
 

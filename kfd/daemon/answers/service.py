@@ -51,11 +51,12 @@ class ServiceAnswers:
         self._life.reach(DaemonState.DRAINING)
         self._uploads.stop_watching()
 
-    def drain_progress(self) -> DrainProgress:
+    def drain_progress(self, *, paused: bool = False) -> DrainProgress:
         waiting = [
             tally
             for tally in queries.tallies(self._ledger.reader())
-            if tally.state in (State.QUEUED, State.SENDING) and tally.route not in self._pauses
+            if tally.state in (State.QUEUED, State.SENDING)
+            and (paused or tally.route not in self._pauses)
         ]
         return DrainProgress(
             sum(tally.count for tally in waiting),

@@ -6,14 +6,17 @@ import errno
 import logging
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from kfd.config import Upload
+from kfd.config.values import KEEP
 from kfd.daemon.context import Context
 from kfd.daemon.crashpoint import reach
 from kfd.daemon.disposal.disposal import AwayError, Batch, Disposer, Identity
 from kfd.daemon.ledger import LedgerError, disposals
 from kfd.daemon.ledger.disposals import Disposal
 from kfd.daemon.stage import Stage
+from kfd.daemon.writability import unwritable
 from kfd.paths import escape
 from kfd.unit import writable
 
@@ -49,7 +52,7 @@ class Thereafter(Stage):
 
     def _pass(self) -> bool:
         """All that are due; false if some have to be tried again."""
-        self._failed = None
+        self._failed = self._trouble_ahead()
         after = 0
         while not self.stopping.is_set():
             page = disposals.waiting(self._ledger.reader(), self._route.name, after, PAGE)
@@ -69,6 +72,21 @@ class Thereafter(Stage):
             self.beat()
         self._tell()
         return self._failed is None
+
+    def _trouble_ahead(self) -> tuple[bytes, OSError] | None:
+        """What keeps every file from being deleted or moved: told before the first one is due."""
+        if self._route.then == KEEP:  # only what is owed from before
+            return None
+        for place in self._places:
+            error = unwritable(place)
+            if error is not None and error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                return b"", error
+        return None
+
+    @property
+    def _places(self) -> list[Path]:
+        directory = self._route.then.directory
+        return [self._route.directory, *([] if directory is None else [directory])]
 
     def _dispose(self, page: list[Disposal]) -> list[int]:
         asked = disposals.still_asked_for(self._ledger.reader(), [one.source for one in page])
@@ -104,12 +122,9 @@ class Thereafter(Stage):
         )  # fmt: skip
 
     def _fix(self, error: OSError) -> str:
-        directories = [self._route.directory]
-        if self._route.then.directory is not None:
-            directories.append(self._route.then.directory)
         if error.errno == errno.EROFS:
-            return writable(directories)
-        places = " ".join(map(str, directories))
+            return writable(self._places)
+        places = " ".join(map(str, self._places))
         if error.errno in (errno.EACCES, errno.EPERM):
             return f"let kfd's user write in {places}, or then: keep; it is tried again"
         if error.errno == errno.EXDEV:

@@ -14,6 +14,7 @@ from kfd.config.values import KEEP
 from kfd.control.examination import Check
 from kfd.daemon.publishing.destination import Destination
 from kfd.daemon.watcher.mounts import mount_of, mount_points_below
+from kfd.daemon.writability import unwritable
 from kfd.examination.checks import doubtful, well, wrong
 from kfd.paths import escape
 from kfd.unit import drop_in, writable
@@ -38,7 +39,7 @@ def look_at_upload(route: Upload) -> Iterator[Check]:
     yield well(name, f"{route.directory} is {how}")
     if route.then != KEEP:
         places = [route.directory, *([route.then.directory] if route.then.directory else [])]
-        closed = [place for place in places if _unwritable(place) is not None]
+        closed = [place for place in places if unwritable(place) is not None]
         for place in closed:
             yield _cannot_write(f"{name}.then", place, closed)
 
@@ -52,7 +53,7 @@ def look_at_download(route: Download, destination: Destination) -> Iterator[Chec
             "systemctl restart kfd",
         )  # fmt: skip
         return
-    fault = _unwritable(route.directory)
+    fault = unwritable(route.directory)
     if fault is not None:
         yield _cannot_write(name, route.directory, [route.directory])
         return
@@ -133,20 +134,8 @@ def _room(name: str, route: Download, destination: Destination) -> Check:
     return well(name, text)
 
 
-def _unwritable(directory: Path) -> OSError | None:
-    """Why nothing can be made there; None if something can."""
-    try:
-        if os.statvfs(directory).f_flag & os.ST_RDONLY:
-            return OSError(errno.EROFS, os.strerror(errno.EROFS))
-    except OSError as error:
-        return error
-    if os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
-        return None
-    return OSError(errno.EACCES, os.strerror(errno.EACCES))
-
-
 def _cannot_write(name: str, directory: Path, together: list[Path]) -> Check:
-    fault = _unwritable(directory)
+    fault = unwritable(directory)
     if fault is not None and fault.errno == errno.EROFS:
         return wrong(name, f"read-only for the service: {directory}", writable(together))
     if fault is not None and fault.errno == errno.ENOENT:

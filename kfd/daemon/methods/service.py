@@ -48,7 +48,7 @@ class ServiceMethods:
             raise MismatchError("timeout", "seconds are expected")
         if not parameters.now:
             yield from self._drain(parameters.timeout, caller)
-        left = self._operations.drain_progress()
+        left = self._operations.drain_progress(paused=True)
         yield reply(QuitReply(left.transfers, left.size, stopping=True, held=left.held))
         self._operations.request_stop()  # last: the reply is out before the socket closes
 

@@ -37,7 +37,10 @@ def test_list_selects(served: Path, operations: MemoryOperations) -> None:
     select_kafka = run_json("list", "--state", "in-kafka", "--socket", served)["transfers"]
     assert [one["path"] for one in select_kafka] == ["f0"]
     assert len(run_json("list", "--limit", "2", "--socket", served)["transfers"]) == 2
-    assert run("list", "--route", "none", "--socket", served) == (0, "", "No transfers.\n")
+    assert run("list", "--route", "none", "--socket", served) == (
+        *(0, ""),
+        "No transfers, and there is no route none.  See: kfdctl status\n",
+    )
 
 
 def test_wait(served: Path, operations: MemoryOperations) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.control import MemoryOperations
+from tests.control import MemoryOperations, busy_status
 from tests.unit.ctl.kfdctl import run
 
 
@@ -30,8 +30,8 @@ def test_a_route_that_does_not_exist(served: Path, operations: MemoryOperations)
     code, out, err = run("list", "--route", "no-such", "--socket", served)
     assert (code, out) == (0, "")
     assert "there is no route no-such" in err
-    route = operations.status().uploads[0].route
-    assert run("list", "--route", route, "--socket", served)[2] == "No transfers.\n"
+    operations.now = busy_status()
+    assert run("list", "--route", "archive", "--socket", served)[2] == "No transfers.\n"
 
 
 def test_one_that_is_missing_keeps_all_from_being_sent(tmp_path: Path) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from kfd.config import Config, from_values
 from kfd.daemon.context import Context
-from kfd.daemon.disposal import disposal
+from kfd.daemon.disposal import disposal, thereafter
 from kfd.daemon.disposal.thereafter import Thereafter
 from kfd.daemon.health import Health
 from kfd.daemon.ledger import Ledger, disposals
 from kfd.daemon.ledger.disposals import Disposal
+from kfd.daemon.writability import unwritable
 from tests.parts import running, running_ledger, visible
 from tests.privileges import unprivileged
 from tests.support import eventually
@@ -129,3 +131,36 @@ def test_without_the_right_to_write_nothing_is_lost(
     with unprivileged(), pytest.raises(PermissionError):
         dispose(root, DELETE, one)
     assert visible(root) == {b"run.trc": b"content"}
+
+
+def test_what_it_may_not_do_is_told_before_anything_is_due(
+    uploads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger is root's here: kfd's user is one only for the look."""
+    uploads.chmod(0o555)
+    monkeypatch.setattr(thereafter, "unwritable", unwritable_by_others)
+    health = Health()
+    with running_ledger(tmp_path) as ledger, running(stage(ledger, health, uploads)):
+        eventually(health.problems)
+        (problem,) = health.problems()
+        assert problem.text == "delivered files can't be deleted: Permission denied"
+        assert str(uploads) in problem.fix
+
+
+def unwritable_by_others(directory: Path) -> OSError | None:
+    closed = not directory.stat().st_mode & 0o002
+    return PermissionError(errno.EACCES, os.strerror(errno.EACCES)) if closed else None
+
+
+def test_whether_something_can_be_made_in_a_directory(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        assert unwritable(Path(name)) is None
+        with unprivileged():
+            error = unwritable(Path(name))
+        if os.geteuid() == 0:
+            assert error is not None
+            assert error.errno == errno.EACCES
+    missing = unwritable(tmp_path / "none")
+    assert missing is not None
+    assert missing.errno == errno.ENOENT
