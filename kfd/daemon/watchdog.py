@@ -19,7 +19,7 @@ _WATCHDOGS = 5  # times WatchdogSec=, where that is less than its default
 
 
 def patience(watchdog: float | None) -> float:
-    """Seconds after which a stage hangs; ``watchdog`` are those of ``WatchdogSec=``, if it is on."""
+    """Seconds after which a stage hangs; ``watchdog``: those of ``WatchdogSec=``, if it is on."""
     if watchdog is None:
         return HUNG_SECONDS
     return min(HUNG_SECONDS, max(_LEAST_SECONDS, _WATCHDOGS * watchdog))

@@ -210,7 +210,9 @@ class TopicReader:
         try:
             found = self._client.offsets_for_times(asked, self._timeout)
         except KafkaException as error:
-            raise BrokerAwayError(describe(error.args[0]), where=self.topic) from None
+            raise BrokerAwayError(
+                describe(error.args[0]), where=self.topic, fix="look at the brokers: kfdctl doctor"
+            ) from None
         # beyond the newest record it is OFFSET_END, which is negative
         return {one.partition: one.offset if one.offset >= 0 else 1 << 62 for one in found}
 

@@ -155,7 +155,9 @@ def test_a_row_that_the_table_refuses(host: Host, casjobs: RunningCasJobs) -> No
     host.put("much-too-long.trc", b"1")
     host.put("a.trc", b"2")
     tells(casjobs, "a.trc")
-    eventually(lambda: "would be truncated" in host.ctl("catalogue", "status").stdout)
+    (refused,) = eventually(lambda: host.call("ListCatalogues", limit=9)["refused"])
+    assert refused["path"] == "much-too-long.trc"
+    assert "would be truncated" in refused["reason"]
     table.named("FileName").kind = Kind("NVARCHAR", 99)
     assert host.ctl("catalogue", "retry").returncode == 0
     tells(casjobs, "a.trc", "much-too-long.trc")

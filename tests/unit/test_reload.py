@@ -15,6 +15,7 @@ import yaml
 
 from kfd.config import load
 from kfd.daemon.admission.spool import Spool
+from kfd.daemon.catalogue.catalogues import Catalogues
 from kfd.daemon.context import Context
 from kfd.daemon.disposal.disposing import Disposing
 from kfd.daemon.health import Health
@@ -72,6 +73,7 @@ class Running:
             Housekeeper(context, self.uploads, self.downloads, config.history),
             Spool(self.ledger, home / "spool", config.spool_max, config.history),
             Endpoint(config.metrics, lambda: "", self.health),
+            Catalogues(self.ledger, self.health, home / "spool"),
         )
         coming = (self.uploads.prepare(config), self.downloads.prepare(config))
         self.downloads.take(coming[1], self.died)

@@ -65,4 +65,4 @@ def _digest(descriptor: int, go_on: Callable[[], None]) -> bytes:
 def _go_on(request: AddRequest) -> None:
     request.rest()
     if request.gone():
-        raise KfdError("nobody waits for it any longer")
+        raise KfdError("nobody waits for it any longer", fix="add the files again")

@@ -111,7 +111,7 @@ class Cataloguer(Stage):
         if self.stopping.is_set():
             return
         self._health.report(
-            self.name, "unusable", f"it can't be written: {error.what}",
+            self.name, "unusable", f"it can't be written: {error}",
             error.fix or "it is tried again",
         )  # fmt: skip
         self._wait(pause)

@@ -122,7 +122,7 @@ class _Watch:
     def patience(self) -> float:
         """Seconds until the next look here; raises where there are none left."""
         if self._stopping.is_set():
-            raise SinkError("kfd is stopping")
+            raise SinkError("kfd is stopping", fix="the row is written after the next start")
         left = self._end - time.monotonic()
         if left <= 0:
             raise TimeoutError

@@ -58,6 +58,7 @@ class Outgoing:
     spool: str | None = None  # the name of the copy that is read, where there is one
     format: str = "kfd"  # of the records
     digest: bytes | None = None  # of the file, where all of it has been read before
+    again: bool = False  # its path was sent before; noted when it is claimed
 
 
 _COLUMNS = (

@@ -64,7 +64,8 @@ def ended(
     rows = bulk.select(
         reader,
         "SELECT s.version, s.upload, s.lasts, i.state = 'published' AND p.generation = i.generation"
-        " FROM scattered s JOIN incoming i"
+        # CROSS, INDEXED BY: else all that was ever received is looked through
+        " FROM scattered s CROSS JOIN incoming i INDEXED BY incoming_tid"
         " ON (i.tid, i.route, i.topic_id) = (s.tid, s.route, s.topic_id)"
         " LEFT JOIN incoming_path p ON (p.route, p.topic_id, p.origin, p.path)"
         " = (i.route, i.topic_id, i.origin, i.path)"
@@ -91,7 +92,7 @@ def newest(
     rows = bulk.select(
         reader,
         "SELECT p.path, p.generation, s.version, s.upload, s.lasts, s.last_at, s.repeated"
-        " FROM incoming_path p LEFT JOIN scattered s"
+        " FROM incoming_path p LEFT JOIN scattered s INDEXED BY scattered_path"
         " ON (s.route, s.topic_id, s.path, s.generation)"
         " = (p.route, p.topic_id, p.path, p.generation)"
         " WHERE p.route = ? AND p.topic_id = ? AND p.origin = ? AND p.path IN {rows}",

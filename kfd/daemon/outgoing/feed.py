@@ -277,6 +277,7 @@ class Feed(Stage):
         for row in rows:
             before = (row.topic_id, row.partition)
             partition = chosen.get(row.path)
+            row.again = row.partition is not None or partition is not None
             if partition is None:
                 partition = chosen[row.path] = placement.choose(*before)
             placement.add(partition, row.size)

@@ -49,6 +49,12 @@ class PeerSending(Sending):
     def has_partials(self) -> bool:
         return False
 
+    @property
+    def repeats_first(self) -> bool:
+        """openmsistream 1.8.8, when it holds a part of an older version, drops that and the record
+        which told it of the newer one. Without that record it would never have all of it."""
+        return self.row.again or self.resumed
+
     def abort_record(self) -> None:
         return None
 

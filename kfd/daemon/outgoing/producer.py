@@ -154,19 +154,23 @@ class RecordSink:
     def abort(self, sending: Sending) -> None:
         """Tell receivers to drop a transfer's partial. Best effort: they expire it otherwise."""
         record = sending.abort_record()
-        if record is None:
-            return
+        if record is not None:
+            self.produce_unheard(sending, record)
+
+    def produce_unheard(self, sending: Sending, record: Record) -> None:
+        """Hand over a record of whose fate nobody hears; it is no part of the transfer."""
         key, headers, value = record
         try:
-            self._producer.produce(
-                sending.row.topic,
-                value=value,
-                key=key,
-                partition=sending.partition,
-                headers=headers,
-            )
+            with self._lock:
+                self._producer.produce(
+                    sending.row.topic,
+                    value=value,
+                    key=key,
+                    partition=sending.partition,
+                    headers=headers,
+                )
         except (KafkaException, BufferError) as error:
-            log.debug("abort of %s not sent: %s", sending.row.tid.hex(), error)
+            log.debug("a record beside %s not sent: %s", sending.row.tid.hex(), error)
 
     def poll(self, timeout: float) -> None:
         """Serve delivery reports, waiting up to ``timeout`` seconds for the first."""
@@ -291,6 +295,8 @@ class ProducerThread(Stage):
             record = sending.read()
             if record is None:
                 break
+            if sending.next_index == 1 and sending.repeats_first:
+                self._sink.produce_unheard(sending, record)
             try:
                 self._sink.produce(sending, record, self._on_delivery)
             except KafkaException as error:

@@ -144,6 +144,11 @@ class Sending:
         """Whether receivers may hold a part of it."""
         return self.begin.chunks > 1 and (self.resumed or self.produced > 0)
 
+    @property
+    def repeats_first(self) -> bool:
+        """Whether the first record goes twice."""
+        return False
+
     def remaining(self) -> tuple[int, int]:
         """Records and bytes still to be read."""
         return (

@@ -178,3 +178,10 @@ def test_rare_states_are_found_without_reading_history(sender: Sender, state: st
     text = " ".join(str(row[-1]) for row in plan)
     assert "USING" in text
     assert "INDEX outgoing_" in text
+
+
+def test_why_one_is_not_retried_is_known_without_its_file(sender: Sender) -> None:
+    tid = sender.send()
+    sender.hear(tid)
+    row = outgoing.by_tid(sender.ledger.reader(), tid)
+    assert retrying.obstacles(sender.ledger.reader(), [row]) == {row.id: "it is delivered"}

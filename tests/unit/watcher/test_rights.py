@@ -49,21 +49,21 @@ def test_what_may_not_be_read_is_not_handed_over_until_it_may(lab: Path) -> None
         seen.no_problem()
 
 
-def close_it_to_others(lab: Path, name: str) -> None:
-    """Write a file that only its owner may read, under its name at once."""
+def put_closed(lab: Path, name: str) -> None:
+    """A file that nobody may read, not even its owner, under its name at once."""
     hidden = lab / f".{name}"
     put(hidden)
-    hidden.chmod(0o600)
+    hidden.chmod(0)
     hidden.rename(lab / name)
 
 
 def test_what_others_may_read_soon_after_is_sent_then(lab: Path) -> None:
     (lab / "sub" / "secret").unlink()
-    with unprivileged(), watched(lab, settle=1.0) as seen:
+    lab.chmod(0o777)
+    with unprivileged(), watched(lab, settle=2.0) as seen:
         seen.saw("sub/open")
-        os.seteuid(0)
-        close_it_to_others(lab, "soon")
-        close_it_to_others(lab, "never")
+        put_closed(lab, "soon")
+        put_closed(lab, "never")
         eventually(lambda: seen.watcher._intake.next_due() < math.inf)
         (lab / "soon").chmod(0o644)
         seen.saw("soon")
