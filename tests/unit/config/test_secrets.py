@@ -77,9 +77,9 @@ def test_a_credential_of_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "kfd.yaml:3: kafka.sasl.password: there are no credentials, "
         "$CREDENTIALS_DIRECTORY is not set"
     )
-    assert (
-        error.fix
-        == "systemctl edit kfd -> [Service] LoadCredential=kafka-password:PATH; then systemctl restart kfd"
+    assert error.fix == (
+        "systemctl edit kfd -> [Service] LoadCredential=kafka-password:PATH;"
+        " then systemctl restart kfd"
     )
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     monkeypatch.setenv("RUNTIME_DIRECTORY", "/run/kfd-lab2")
