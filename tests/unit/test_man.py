@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,7 +63,9 @@ def commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Command
 
 
 def test_every_verb_and_its_options_are_explained() -> None:
-    sections = dict(_sections(page("kfdctl.1")))
+    sections: defaultdict[str, str] = defaultdict(str)
+    for verb, text in _items(page("kfdctl.1")):
+        sections[verb] += text
     everywhere = {option for parameter in kfdctl.params for option in parameter.opts}
     for name, command in commands(kfdctl, "kfdctl"):
         verb = name.split()[1]
@@ -74,8 +77,8 @@ def test_every_verb_and_its_options_are_explained() -> None:
             assert re.search(rf"\b{name.split()[2]}\b", sections[verb]), name
 
 
-def _sections(text: str) -> Iterator[tuple[str, str]]:
-    """Of kfdctl(1): each verb, and what is said of it."""
+def _items(text: str) -> Iterator[tuple[str, str]]:
+    """Of kfdctl(1): each verb, and what is said of it; those with parts have an item for each."""
     for item in re.split(r"^\.It Ic ", text, flags=re.MULTILINE)[1:]:
         yield item.split()[0], item
 

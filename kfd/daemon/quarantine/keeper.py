@@ -36,7 +36,7 @@ PAGE = 500  # entries deleted in one transaction
 class Keeper(Stage):
     """Named ``quarantine``. Hangs with a share, and holds nobody up but those who ask it.
 
-    The lock guards ``_asked``; at most the control server's connections wait there.
+    The lock guards ``_asked`` and ``_ended``; at most the control server's connections wait there.
     """
 
     def __init__(self, context: Context, downloads: Downloads) -> None:
@@ -44,6 +44,7 @@ class Keeper(Stage):
         self._ledger = context.ledger
         self._downloads = downloads
         self._asked: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._ended = False  # nobody serves what is asked from now on
         self._lock = threading.Lock()
         self._news = threading.Event()
         self._expired_at = -EXPIRE_SECONDS
@@ -69,10 +70,10 @@ class Keeper(Stage):
     def _do(self, work: Callable[[], T]) -> T:
         asked: Future[T] = Future()
         with self._lock:
+            if self._ended or not self.alive:
+                raise _not_now()
             self._asked.append((work, asked))
         self._news.set()
-        if not self.alive:
-            self._refuse()
         return asked.result()
 
     # in its own thread
@@ -90,6 +91,8 @@ class Keeper(Stage):
                 self._serve()
                 self._tidy()
         finally:
+            with self._lock:
+                self._ended = True
             self._refuse()
 
     def _next(self) -> tuple[Callable[[], Any], Future[Any]] | None:
@@ -103,13 +106,15 @@ class Keeper(Stage):
                 answer.set_result(work())
             except KfdError as error:
                 answer.set_exception(error)
+            except OSError as error:  # a disk's, of one request: the others and the daemon go on
+                answer.set_exception(_refused_by_disk(error))
             except BaseException as error:
                 answer.set_exception(error)
                 raise
 
     def _refuse(self) -> None:
         while (asked := self._next()) is not None:
-            asked[1].set_exception(KfdError("kfd is starting or stopping", fix="try it again"))
+            asked[1].set_exception(_not_now())
 
     def _of(self, entry: quarantine.Entry) -> Release:
         route = self._downloads.routes.get(entry.route)
@@ -198,6 +203,17 @@ class Keeper(Stage):
                     "%s/.kfd/%s isn't known to this ledger: it stays; look at it, and remove it",
                     *(route.destination.directory, key.name.decode()),
                 )
+
+
+def _not_now() -> KfdError:
+    return KfdError("kfd is starting or stopping", fix="try it again")
+
+
+def _refused_by_disk(error: OSError) -> KfdError:
+    return KfdError(
+        f"a disk refuses: {error.strerror or error}",
+        fix="see to the disk of the route's directory, then try it again; nothing is lost",
+    )
 
 
 def _missing(routes: Mapping[str, DownloadRoute], held: int) -> int:

@@ -58,7 +58,7 @@ def test_every_verb_has_help(verb: str) -> None:
         (["send", "/etc/hostname", "--meta", "x"], "--meta x: write it as KEY=VALUE"),
         (["send", "/etc/hostname", "--meta", "x=1", "--meta", "x=2"], "given twice"),
         (["send", "/etc/hostname", "/etc/hosts", "--name", "n"], "--name is for one file"),
-        (["send", "/dev/null", "--connect-timeout", "-1"], "not a duration"),
+        (["send", "/dev/null", "--connect-timeout", "-1"], "less than nothing"),
     ],
 )
 def test_usage_errors(arguments: list[str], message: str) -> None:

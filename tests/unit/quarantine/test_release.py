@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from kfd.daemon.ledger import quarantine
+from kfd.daemon.ledger.quarantine import Entry
+from kfd.daemon.quarantine.keeper import Keeper
 from kfd.daemon.quarantine.release import Release
 from kfd.errors import KfdError
 from tests.parts import ROUTE, Sent
@@ -124,3 +128,42 @@ def test_purged(tmp_path: Path) -> None:
         assert set(route.entries()) == {other.tid}
         assert route.state(one) == "quarantined"
         assert quarantine.held(route.ledger.reader(), ROUTE) == {(other.tid, 0)}
+
+
+@pytest.mark.parametrize(
+    ("call", "asks"),
+    [
+        ("mkdir", lambda keeper, entry: keeper.prospect(entry)),
+        ("chmod", lambda keeper, entry: keeper.release(entry, None)),
+        ("unlink", lambda keeper, entry: keeper.purge([entry.id])),
+    ],
+    ids=["show", "release", "purge"],
+)
+def test_disk_that_refuses_is_told_and_ends_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call: str,
+    asks: Callable[[Keeper, Entry], object],
+) -> None:
+    """No disk here can be made to refuse just this, so the system call does."""
+
+    def refuses(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with scene(tmp_path) as at:
+        [sent] = at.set_aside(b"content")
+        at.unblock()
+        entry = at.entry(sent)
+        deaths: list[object] = []
+        at.keeper.start(lambda *death: deaths.append(death))
+        try:
+            with monkeypatch.context() as disk:
+                disk.setattr(os, call, refuses)
+                with pytest.raises(KfdError) as caught:
+                    asks(at.keeper, entry)
+            assert caught.value.fix
+            assert at.keeper.purge([entry.id]) is not None  # it serves on
+        finally:
+            at.keeper.stop()
+            at.keeper.join(10)
+        assert deaths == []

@@ -12,7 +12,7 @@ import varlink
 
 from kfd.control import METHODS, State
 from kfd.varlink import SERVICE
-from tests.control import VERSION, MemoryOperations
+from tests.control import VERSION, MemoryOperations, quarantined
 from tests.rawclient import Raw
 
 
@@ -54,6 +54,11 @@ def test_an_independent_client_calls_every_method(
     called["AddToCatalogue"] = independent.AddToCatalogue(files=[{"source": str(trace)}])
     called["WaitForCatalogue"] = list(independent.WaitForCatalogue([tid], _more=True))
     called["RetryCatalogue"] = independent.RetryCatalogue(all=True)
+    operations.set_aside[tid] = quarantined(tid)
+    called["ListQuarantine"] = independent.ListQuarantine(limit=5)
+    called["ShowQuarantined"] = independent.ShowQuarantined(tid)
+    called["Release"] = independent.Release(tid)
+    called["Purge"] = independent.Purge(all=True)
     called["Quit"] = list(independent.Quit(_more=True))
     assert called.keys() == METHODS.keys()
     assert operations.contents == [b"volts"]
