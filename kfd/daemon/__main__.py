@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 import resource
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +29,11 @@ _DESCRIPTORS = 32768  # 64 connections with 253 each are 16,192 of them
 
 def main() -> None:
     """Run the daemon; the exit code is that of :class:`kfd.errors.ExitCode`."""
-    sys.exit(run(sys.argv[1:]))
+    exit_code = run(sys.argv[1:])
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # all is done; the interpreter, as it ends, would let one more signal kill the process
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(exit_code)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -143,9 +143,11 @@ class Host(Daemon):
         found = set(os.listdir(private))
         return found - {"quarantine"} if not any(private.glob("quarantine/*")) else found
 
-    def clean(self) -> None:
-        """Wait until ``.kfd`` holds no partial, and see that it holds nothing else."""
-        eventually(lambda: self.private() == {"owner"})
+    def clean(self, held: int = 0) -> None:
+        """Wait until ``.kfd`` holds no partial; so many files are kept in quarantine."""
+        quarantine = self.down / ".kfd" / "quarantine"
+        eventually(lambda: self.private() - {"quarantine"} == {"owner"})
+        assert len(list(quarantine.glob("*"))) == held
 
 
 def _moved(route: dict[str, Any]) -> tuple[int, int]:

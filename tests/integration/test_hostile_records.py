@@ -222,7 +222,7 @@ def test_repeated_wrong_digest_is_one_quarantined_transfer(receiver: Host, sende
         sender.send(crafted)
     sender.file(b"after it")
     receiver.receives("after it")
-    assert receiver.incoming()["quarantined"] == 1
+    eventually(lambda: receiver.incoming()["quarantined"] == 1)
     assert receiver.terminate() == 0
 
 

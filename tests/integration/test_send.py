@@ -196,7 +196,7 @@ def test_name_that_receivers_would_refuse_is_refused_here(
     done = host.ctl("send", "--name", name, elsewhere)
     assert done.returncode == 1
     assert "can't be its name on the topic" in done.stderr
-    assert "  fix: give --name" in done.stderr
+    assert "  fix: give another --name" in done.stderr
     assert host.transfers() == []
 
 

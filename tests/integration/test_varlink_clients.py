@@ -30,6 +30,16 @@ CALLS: dict[str, Ask] = {
     "Pause": lambda kfd, *_: list(kfd.Pause("out", _more=True)),
     "Resume": lambda kfd, *_: kfd.Resume("out"),
     "Rescan": lambda kfd, *_: kfd.Rescan("out"),
+    "ListCatalogues": lambda kfd, *_: kfd.ListCatalogues(limit=5),
+    "AddToCatalogue": lambda kfd, _, file: refused(
+        lambda: kfd.AddToCatalogue(files=[{"source": str(file)}])
+    ),
+    "WaitForCatalogue": lambda kfd, tid, _: list(kfd.WaitForCatalogue([tid], _more=True)),
+    "RetryCatalogue": lambda kfd, *_: kfd.RetryCatalogue(all=True),
+    "ListQuarantine": lambda kfd, *_: kfd.ListQuarantine(limit=5),
+    "ShowQuarantined": lambda kfd, tid, _: refused(lambda: kfd.ShowQuarantined(tid)),
+    "Release": lambda kfd, tid, _: refused(lambda: kfd.Release(tid)),
+    "Purge": lambda kfd, *_: kfd.Purge(all=True),
     "GetStatus": lambda kfd, *_: kfd.GetStatus()["status"],
     "Metrics": lambda kfd, *_: kfd.Metrics(),
     "Backup": lambda kfd, *_: refused(kfd.Backup),  # this client passes no descriptors
