@@ -34,8 +34,10 @@ CALLS: dict[str, Ask] = {
     "AddToCatalogue": lambda kfd, _, file: refused(
         lambda: kfd.AddToCatalogue(files=[{"source": str(file)}])
     ),
-    "WaitForCatalogue": lambda kfd, tid, _: list(kfd.WaitForCatalogue([tid], _more=True)),
-    "RetryCatalogue": lambda kfd, *_: kfd.RetryCatalogue(all=True),
+    "WaitForCatalogue": lambda kfd, tid, _: refused(
+        lambda: list(kfd.WaitForCatalogue([tid], _more=True))
+    ),
+    "RetryCatalogue": lambda kfd, *_: refused(lambda: kfd.RetryCatalogue(all=True)),
     "ListQuarantine": lambda kfd, *_: kfd.ListQuarantine(limit=5),
     "ShowQuarantined": lambda kfd, tid, _: refused(lambda: kfd.ShowQuarantined(tid)),
     "Release": lambda kfd, tid, _: refused(lambda: kfd.Release(tid)),
