@@ -26,7 +26,7 @@ def build_wheels(directory: Path) -> None:
         shutil.copy(CHECKOUT / name, source)
     # PEP 517: Debian's virtual environments have no `wheel` of their own
     options = ["--quiet", "--use-pep517", "--wheel-dir", str(directory / "wheels")]
-    command = [sys.executable, "-m", "pip", "wheel", *options, str(source), "setuptools>=68"]
+    command = [sys.executable, "-m", "pip", "wheel", *options, f"{source}[sql]", "setuptools>=68"]
     subprocess.run(command, check=True)
 
 
