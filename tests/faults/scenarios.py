@@ -155,14 +155,54 @@ def wrong_digest(scene: Scene) -> None:
     Sender(scene.bootstrap, scene.topic).file(b"spoilt", end={"digest": bytes(32)})
 
 
+def file_without_a_name(scene: Scene) -> None:
+    """One that can't get its name: the receiver has a file where it needs a directory."""
+    if not (scene.receiver.down / "obstacle").exists():
+        _put_foreign(scene, "obstacle")
+    name, content = f"obstacle/{scene.rng.randbytes(4).hex()}", scene.rng.randbytes(1000)
+    Sender(scene.bootstrap, scene.topic).file(name.encode(), content)
+    freed = f"freed {name.rpartition('/')[2]}"
+    scene.sender.versions[freed.encode()].add(digest(content))
+
+
+def held_file(scene: Scene) -> None:
+    """That one, in quarantine."""
+    file_without_a_name(scene)
+    eventually(lambda: _held(scene.receiver), 60, every=0.1)
+
+
+def release_them(scene: Scene) -> None:
+    """By hand, under other names, until the receiver dies: it doesn't answer then."""
+    for tid, path in _held(scene.receiver):
+        name = f"freed {path.rpartition('/')[2]}"
+        done = scene.receiver.ctl("quarantine", "release", tid, "--to", name)
+        assert done.returncode == 0 or not scene.receiver.running, done.stderr
+
+
+def purge_them(scene: Scene) -> None:
+    """By hand; the receiver dies before it has answered."""
+    scene.receiver.ctl("quarantine", "purge", "--all", "--yes")
+
+
+def _held(host: Host) -> list[tuple[str, str]]:
+    """The tids and paths of what is kept in quarantine."""
+    statement = "SELECT hex(tid), path FROM quarantine JOIN incoming USING (id) WHERE held"
+    return [(tid.lower(), os.fsdecode(path)) for tid, path in rows(host, statement)]
+
+
 def someone_takes_the_name(scene: Scene) -> None:
     """A file comes to a name that was free when it was chosen."""
     name = scene.sender.put("taken", scene.rng.randbytes(1000))
     _intended(scene, name)
-    scene.sender.versions[name].add(digest(b"foreign"))
+    _put_foreign(scene, "taken")
+
+
+def _put_foreign(scene: Scene, name: str) -> None:
+    """Somebody's file comes to the receiver's directory, all of it at once."""
+    scene.sender.versions[name.encode()].add(digest(b"foreign"))
     aside = scene.receiver.up / "aside"
     aside.write_bytes(b"foreign")
-    os.link(aside, scene.receiver.down / "taken")
+    os.link(aside, scene.receiver.down / name)
 
 
 def put_first_version(scene: Scene) -> None:
@@ -272,7 +312,10 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "publish.intended-aside": Scenario(happens=someone_takes_the_name, traced=slow_receiver),
     "publish.linked": Scenario(traced=no_flags),
+    "purge": Scenario(prepare=held_file, happens=purge_them),
+    "quarantine": Scenario(happens=file_without_a_name),
     "reject": Scenario(happens=wrong_digest, bad={"digest-mismatch": (1, 1)}),
+    "release": Scenario(prepare=held_file, happens=release_them),
     "sender.aborted": Scenario(happens=changing_file, upload=SLOWLY),
     "sender.cancelled": Scenario(happens=cancelled_file, upload=SLOWLY),
     "sender.started-over": Scenario(meanwhile=interrupted_for_long, happens=nothing, upload=SLOWLY),

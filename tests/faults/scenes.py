@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 import shutil
 import signal
+import sqlite3
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import mkdtemp
@@ -17,10 +18,10 @@ from typing import Any
 from kfd.daemon.crashpoint import VARIABLE
 from tests.broker import new_topic
 from tests.faults.evidence import source_of
-from tests.faults.judge import Allowed, Judge
+from tests.faults.judge import Allowed, Judge, rows
 from tests.integration.conftest import ONE_READER
 from tests.integration.host import Host
-from tests.support import unavailable
+from tests.support import eventually, unavailable
 
 ELSEWHERE = "ANOTHER FILE SYSTEM"
 """In the settings of an upload: a directory that is not on that of the test."""
@@ -89,6 +90,16 @@ class Scene:
         """The verdict on all that has happened so far."""
         bad = {reason: (self.least[reason], most) for reason, most in self.most.items()}
         self.judge.holds(deadline, bad=bad)
+        eventually(lambda: self._catalogued() == self._published(), deadline)
+
+    def _published(self) -> list[str]:
+        found = rows(self.receiver, "SELECT hex(tid) FROM incoming WHERE state = 'published'")
+        return sorted(tid.lower() for (tid,) in found)
+
+    def _catalogued(self) -> list[str]:
+        """The transfers of which the receiver's catalogue has a row, each as often as it has."""
+        with closing(sqlite3.connect(_catalogue(self.receiver.state.parent), timeout=10)) as table:
+            return sorted(tid for (tid,) in table.execute("SELECT tid FROM kfd_files"))
 
 
 class Scenes:
@@ -125,7 +136,7 @@ class Scenes:
                 parts.enter_context(Host(home / name, bootstrap, topic, **half, **SETTINGS))
                 for name, half in (
                     ("sender", {"receives": False, "upload": settings}),
-                    ("receiver", {"sends": False}),
+                    ("receiver", {"sends": False, "catalogue": _catalogues(home / "receiver")}),
                 )
             )
             judge = Judge(
@@ -135,6 +146,14 @@ class Scenes:
             scene = Scene(sender, receiver, judge, bootstrap, topic)
             self._made[repr(upload)] = scene, parts.pop_all()
         return self._made[repr(upload)]
+
+
+def _catalogue(home: Path) -> Path:
+    return home / "catalogue.db"
+
+
+def _catalogues(home: Path) -> dict[str, Any]:
+    return {"lab": {"url": f"sqlite:///{_catalogue(home)}"}}
 
 
 def _somewhere(upload: Mapping[str, Any], parts: ExitStack, own: Path) -> dict[str, Any]:

@@ -278,5 +278,5 @@ def test_file_where_a_directory_is_needed(
         judge.holds()
     reasons = {one["reason"] for one in receiver.transfers() if one["state"] == "quarantined"}
     assert reasons == {"its name can't be used here: Not a directory"}
-    receiver.clean()
+    receiver.clean(held=rounds)
     figures.add("quarantined", rounds)
