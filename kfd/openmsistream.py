@@ -13,7 +13,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from msgpack import OutOfData, Unpacker, packb
+from msgpack import Unpacker, UnpackException, packb
 
 from kfd.paths import MAX_PATH, BadPath, check_wire_path
 from kfd.wire import BadRecord, Reason
@@ -93,7 +93,7 @@ def decode(value: Value | None) -> Chunk:
         raise BadRecord(Reason.FOREIGN, "not a chunk of openmsistream's")
     try:
         chunk = _read(memoryview(value), start)
-    except (ValueError, IndexError, OutOfData, struct.error) as error:  # msgpack's are ValueErrors
+    except (ValueError, IndexError, UnpackException, struct.error) as error:
         raise BadRecord(Reason.MALFORMED, type(error).__name__) from None
     _check_place(chunk)
     _check_path(chunk)

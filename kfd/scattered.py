@@ -28,6 +28,8 @@ MODE: Final = 0o666  # likewise; less what the route's file_mode takes away
 MAX_OPEN: Final = 16_384  # files that may be open on a topic: partitions are not read in step
 MAX_PAGES: Final = 65_536  # of the bitmaps of all of them
 _PAGE: Final = 4096  # chunks whose places are noted together
+# 64 bits of ns, less some seconds: file systems round times down
+_LATEST: Final = 9_223_372_000 * 10**9
 
 _SKIP: Final = Skip()
 _UNDECIDED: Final = Undecided()
@@ -239,7 +241,8 @@ class Gathering:
 
     def _accept_open(self, transfer: ScatteredTransfer, place: Place, chunk: Chunk) -> Verdict:
         if transfer.state is not State.RECEIVING:
-            return _UNDECIDED
+            known = place.offset <= transfer.lasts.get(place.partition, -1)
+            return _SKIP if known else _UNDECIDED
         if transfer.waits:
             transfer.note(place)
             return _SKIP
@@ -291,7 +294,7 @@ class Gathering:
 
     def _begin(self, place: Place, chunk: Chunk) -> Begin:
         """As much as one chunk says. Without an instance: there is nobody to send receipts to."""
-        mtime_ns = chunk.mtime_ns
+        mtime_ns = place.timestamp * 10**6 if chunk.mtime_ns is None else chunk.mtime_ns
         return Begin(
             path=chunk.path,
             topic=self.topic,
@@ -299,7 +302,7 @@ class Gathering:
             instance=b"",
             generation=0,
             size=chunk.total * chunk.chunk_size,
-            mtime_ns=place.timestamp * 1_000_000 if mtime_ns is None else mtime_ns,
+            mtime_ns=max(-_LATEST, min(mtime_ns, _LATEST)),
             mode=MODE,
             chunk_size=chunk.chunk_size,
             chunks=chunk.total,

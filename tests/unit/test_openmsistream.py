@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgpack import packb, unpackb
 
+from kfd.inspection.record import Recognizer, Record
 from kfd.openmsistream import Chunk, Encoder, decode, looks_like, split_path
 from kfd.paths import BadPath
+from kfd.scattered import Piece
 from kfd.wire import BadRecord, Reason
 
 DATA = b"some bytes of a file"
@@ -203,10 +204,24 @@ def test_a_claimed_length_is_not_believed() -> None:
         assert refused(short + claim + DATA) is Reason.MALFORMED
 
 
+@pytest.mark.parametrize("length", [2082, 2100, 65_535])
+def test_names_that_are_longer_than_any_path(length: int) -> None:
+    assert refused(record(filename="n" * length)) is Reason.MALFORMED
+
+
+@given(st.integers(0, 70_000), st.integers(0, 70_000), st.integers(0, 70_000))
+def test_no_length_of_a_text_crashes_the_decoder(name: int, subdir: int, append: int) -> None:
+    texts: dict[str, Any] = {
+        "filename": "n" * name,
+        "subdir": "s" * subdir,
+        "filename_append": "a" * append,
+    }
+    look(record(**texts))
+
+
 @given(st.binary(max_size=400))
 def test_no_bytes_crash_the_decoder(value: bytes) -> None:
-    with suppress(BadRecord):
-        decode(value)
+    look(value)
 
 
 @given(st.data())
@@ -215,12 +230,22 @@ def test_no_mutation_crashes_the_decoder(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(0, len(value) - 1))
         value[place] = data.draw(st.integers(0, 255))
+    place = data.draw(st.integers(0, len(value)))
+    value[place:place] = data.draw(st.binary(max_size=9)) * data.draw(st.sampled_from([1, 1000]))
     cut = data.draw(st.integers(0, len(value)))
+    look(bytes(value[:cut]))
+
+
+def look(value: bytes) -> None:
+    """Do with bytes what receivers and ``kfdctl inspect`` do."""
+    Recognizer("topic", "id").look(Record(0, 0, None, None, None, value))
     try:
-        chunk = decode(bytes(value[:cut]))
+        chunk = decode(value)
     except BadRecord:
         return
     assert len(chunk.data) <= len(value)
+    assert len(Piece.of(chunk).version) == 16
+    assert chunk.mtime_ns is None or abs(chunk.mtime_ns) < 2**63
 
 
 @given(

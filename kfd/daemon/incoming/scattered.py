@@ -22,6 +22,7 @@ from kfd.daemon.incoming.outcomes import Outcomes
 from kfd.daemon.incoming.partition import IDLE_SECONDS, Partition
 from kfd.daemon.incoming.reading import Reading
 from kfd.daemon.incoming.record import Record
+from kfd.daemon.incoming.repeats import Repeats
 from kfd.daemon.incoming.space import Space
 from kfd.daemon.incoming.terms import Terms
 from kfd.daemon.ledger import Ledger, scattered
@@ -74,8 +75,9 @@ class Scattered:
         self._gathering = reading.gathering
         self._ended: dict[bytes, Ended] = {}
         self._repeated: dict[bytes, Spread] = {}  # by version, since the ledger was told
+        self._repeats = Repeats()
         self._unverified: deque[_Check] = deque()
-        self._verified: list[ScatteredTransfer] = []
+        self._verified: dict[ScatteredTransfer, None] = {}  # some maybe begun anew since
         self._crowded_until = 0.0  # by the clock: before, none of the open ones is idle for long
 
     def look(self, pieces: Collection[Piece]) -> None:
@@ -90,9 +92,21 @@ class Scattered:
     def accept(self, partition: Partition, record: Record, piece: Piece) -> bool:
         """Do with a record what is to be done. False if that shows only when what is complete has
         been published: then it comes again."""
-        if partition.is_passed_over(record.offset, piece.version):
-            return True
-        place = Place(partition.topic_id, partition.number, record.offset, record.timestamp)
+        at = self._place_of(partition, record, piece)
+        if not partition.is_passed_over(at, piece.version):
+            place = Place(partition.topic_id, partition.number, at, record.timestamp)
+            if not self._take(partition, record, piece, place):
+                return False
+        self._repeats.note(record, piece, at)
+        return True
+
+    def _place_of(self, partition: Partition, record: Record, piece: Piece) -> int:
+        """The offset at which a record counts as lying: not that of one that was refused."""
+        first, version = self._repeats.first(record, piece), piece.version
+        known = version in self._gathering or version in self._ended
+        return first if known or partition.is_passed_over(first, version) else record.offset
+
+    def _take(self, partition: Partition, record: Record, piece: Piece, place: Place) -> bool:
         match self._judge(place, piece):
             case Append(ScatteredTransfer() as transfer, first):
                 if not first or self._admit(partition, record, transfer):
@@ -145,7 +159,8 @@ class Scattered:
         self._save_repeated()
         if not self._verified:
             return
-        verified, self._verified = self._verified, []
+        verified = [one for one in self._verified if one.digest is not None]
+        self._verified.clear()
         paths = sorted({one.begin.path for one in verified})
         newest = scattered.newest(
             self._ledger.reader(), self._terms.route, self._topic_id(), ORIGIN, paths
@@ -206,8 +221,10 @@ class Scattered:
 
     def forget(self, partitions: Collection[int]) -> None:
         """As :meth:`leave`, whatever becomes of the partials."""
+        self._repeats.forget(partitions)
         for one in self._of(partitions):
             self._outcomes.take_back(one)
+            self._verified.pop(one, None)
             for number in partitions:
                 one.forget(number)
             if one.firsts:
@@ -217,18 +234,22 @@ class Scattered:
                 self._gathering.close(one)
 
     def _judge(self, place: Place, piece: Piece) -> Verdict:
-        """The verdict, once more if an idle file makes room for a newcomer."""
+        """The verdict, once more if an idle file makes room: at once, or when that is on record."""
         gathering = self._gathering
         verdict = gathering.accept(place, piece, self._ended.get(piece.version))
-        if verdict == Drop(Reason.TOO_MANY_OPEN) and self._make_room():
+        if verdict == Drop(Reason.TOO_MANY_OPEN) and self._make_room(piece.version):
             verdict = gathering.accept(place, piece, self._ended.get(piece.version))
+            return Undecided() if verdict == Drop(Reason.TOO_MANY_OPEN) else verdict
         return verdict
 
-    def _make_room(self) -> bool:
+    def _make_room(self, version: bytes) -> bool:
+        """Close the idlest file that is not of this version; false if none is idle for long."""
         gathering = self._gathering
         if gathering.clock < self._crowded_until:
             return False
-        idlest = min(gathering.receiving(), key=lambda one: one.touched, default=None)
+        others = [one for one in gathering.receiving() if one.there.count]
+        others = [one for one in others if one.version != version]
+        idlest = min(others, key=lambda one: one.touched, default=None)
         if idlest is None or gathering.clock - idlest.touched < IDLE_SECONDS:
             self._crowded_until = (idlest.touched if idlest else gathering.clock) + IDLE_SECONDS
             return False
@@ -236,7 +257,8 @@ class Scattered:
         return True
 
     def _admit(self, partition: Partition, record: Record, transfer: ScatteredTransfer) -> bool:
-        """Whether there is room for a file; else it is read again later, or is refused."""
+        """Whether there is room for a file; else it is read again later, or is refused. Others wait
+        with it only when the disk is full, not for what it claims to need."""
         if self._space.is_too_small(transfer.begin.size):
             self._gathering.close(transfer)
             self._drops.count(partition, record.offset, Reason.TOO_BIG)
@@ -246,7 +268,10 @@ class Scattered:
             return True
         if len(self._waiting()) >= MAX_DEFERRED:
             self._gathering.close(transfer)
-            raise self._space.full()
+            if not self._space.fits(len(record.value or b""), at_once=True):
+                raise self._space.full()
+            self._drops.count(partition, record.offset, Reason.TOO_MANY_OPEN)
+            return False
         transfer.waits = True
         return False
 
@@ -283,7 +308,7 @@ class Scattered:
         transfer = check.transfer
         if check.sha512.digest() == transfer.sha512:
             transfer.digest = check.digest.digest()
-            self._verified.append(transfer)
+            self._verified[transfer] = None
         else:
             transfer.state = State.FAILED
             partition, reason = self._reading[transfer.home], Reason.DIGEST_MISMATCH

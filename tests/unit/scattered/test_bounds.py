@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kfd import scattered as scattered_module
 from kfd.daemon.incoming import receiver as receiver_module
+from kfd.daemon.incoming import scattered as incoming_module
 from kfd.daemon.incoming.partition import IDLE_SECONDS
 from kfd.daemon.ledger import Ledger
 from kfd.daemon.publishing.partials import DiskError
@@ -91,6 +93,39 @@ def test_bitmaps_are_bounded(parts: Receiving, topic: Topic) -> None:
     assert bad(parts) == {"too-many-open": 2}
 
 
+def test_idle_ones_go_one_by_one_for_a_full_bitmap(
+    parts: Receiving, topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each newcomer takes the place of one: what was expired is on record before more is."""
+    monkeypatch.setattr(scattered_module, "MAX_PAGES", 5)
+    for number in range(5):
+        topic.add(PeerFile(b"12345678", f"old{number}").value(1), number % 3)
+    read_rest(parts, topic)
+    parts.receiver.pass_time(IDLE_SECONDS + 1, PARTITIONS)
+    for number in range(3):
+        topic.add(PeerFile(b"12345678", f"new{number}").value(1), number % 3)
+    read_rest(parts, topic)
+    assert [state for _, state in states(parts)] == ["expired"] * 3
+    names = {one.begin.path for one in parts.receiver.open_transfers()}
+    assert {b"new0", b"new1", b"new2"} < names
+    assert len(names) == 5
+    assert bad(parts) == {"expired": 3}
+
+
+def test_a_file_is_not_expired_for_its_own_record(
+    parts: Receiving, topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = PeerFile(b"x" * 4097, chunk_size=1)
+    topic.add(file.value(1), 0)
+    read_rest(parts, topic)
+    monkeypatch.setattr(scattered_module, "MAX_PAGES", 1)
+    parts.receiver.pass_time(IDLE_SECONDS + 1, PARTITIONS)
+    topic.add(file.value(4097), 0)
+    read_rest(parts, topic)
+    assert states(parts) == []
+    assert bad(parts) == {"too-many-open": 1}
+
+
 def test_large_file_is_verified_between_polls(
     parts: Receiving, topic: Topic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +176,41 @@ def test_file_that_does_not_fit_waits_and_others_go_on(small: Receiving, topic: 
     assert small.receiver.deferred() == []
     assert bad(small) == {}
     assert small.receiver.safe_offsets() == topic.ends()
+
+
+def test_claims_do_not_stall_a_route(
+    small: Receiving, topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many files as may wait do so for space that was only claimed; others go on."""
+    monkeypatch.setattr(incoming_module, "MAX_DEFERRED", 3)
+    filler = fill(small.root.parent, leave=96 << 10)
+    for number in range(5):
+        topic.add(big(f"claim{number}", 60 << 10).value(1), number % 3)
+    topic.upload(PeerFile(b"good", "good"))
+    read_rest(small, topic)
+    assert small.visible() == {b"good": b"good"}
+    assert bad(small) == {"too-many-open": 2}
+    assert len(small.receiver.deferred()) == 3
+    filler.unlink()
+
+
+def test_full_disk_loses_none_of_those_that_cannot_wait(
+    small: Receiving, topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(incoming_module, "MAX_DEFERRED", 1)
+    filler = fill(small.root.parent)
+    files = [big(f"file{number}", 20 << 10) for number in range(3)]
+    for file in files:
+        topic.upload(file)
+    with pytest.raises(DiskError):
+        read_rest(small, topic)
+    filler.unlink()
+    small.receiver.resume()
+    small.receiver.try_deferred()
+    small.receiver.take_rewinds()
+    read_rest(small, topic)
+    assert small.visible() == {file.name.encode(): file.content for file in files}
+    assert bad(small) == {}
 
 
 def test_what_could_never_fit_is_refused(small: Receiving, topic: Topic) -> None:

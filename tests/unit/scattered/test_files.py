@@ -47,6 +47,38 @@ def test_mode_and_mtime(parts: Receiving, topic: Topic) -> None:
     assert 1_700_000_000_000 < found["nine"].st_mtime_ns // 1_000_000 < last
 
 
+@pytest.mark.parametrize("timestamp", [2**63 - 1, 2**60, -(2**60), -(2**63)])
+def test_a_time_that_no_file_can_have(parts: Receiving, topic: Topic, timestamp: int) -> None:
+    """It is published as of the latest, or the earliest, that is possible."""
+    topic.now = timestamp - 1
+    topic.add(PeerFile(b"content", chunk_size=9, mtime=None).value(1), 1)
+    read_rest(parts, topic)
+    assert parts.visible() == {b"run.trc": b"content"}
+    topic.now = 1_700_000_000_000
+    topic.upload(PeerFile(b"later", chunk_size=9))
+    read_rest(parts, topic)
+    assert parts.visible() == {b"run.trc": b"later"}
+
+
+@pytest.mark.parametrize("mtime", [9_223_372_036.85, -9_223_372_036.85])
+def test_times_at_the_ends_leave_room_to_round(
+    parts: Receiving, topic: Topic, mtime: float
+) -> None:
+    topic.add(PeerFile(b"12345678", mtime=mtime).value(1), 0)
+    read_rest(parts, topic)
+    [transfer] = parts.receiver.open_transfers()
+    assert abs(transfer.begin.mtime_ns) + 10**9 < 2**63
+
+
+def test_names_that_no_path_can_have(parts: Receiving, topic: Topic) -> None:
+    for length in (2000, 2100, 65_535):
+        topic.add(PeerFile(b"content", "n" * length).value(1), 0)
+    topic.upload(PeerFile(b"good", "good"))
+    read_rest(parts, topic)
+    assert parts.visible() == {b"good": b"good"}
+    assert sum(bad(parts).values()) == 3
+
+
 @pytest.mark.parametrize(
     ("name", "append", "path"),
     [
