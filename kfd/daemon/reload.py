@@ -204,6 +204,7 @@ class Reloader(Stage):
         parts.uploads.retire(uploads)
         parts.downloads.retire(downloads)
         parts.context.topics.create = target.create_topics
+        parts.catalogues.expect(target)  # before anything new is published
         parts.downloads.take(downloads, self._stage_died)
         parts.uploads.take(uploads, self._stage_died)
         parts.confirmations.use(target.uploads)

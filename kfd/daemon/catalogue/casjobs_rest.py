@@ -78,8 +78,7 @@ class Service:
         if answer.status != 200:
             raise self._failure(answer)
         try:
-            results = json.loads(answer.body)["Result"]
-            return list(results[0].get("Data", [])) if results else []
+            return _data(json.loads(answer.body)["Result"])
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             raise SinkError(
                 "the answer isn't CasJobs' JSON, or was cut off",
@@ -137,6 +136,14 @@ class Service:
         return line if len(line) <= _SHOWN else line[:_SHOWN] + "..."
 
 
+def _data(results: Any) -> Rows:
+    """The rows of the first result. Raises what asking the wrong thing raises."""
+    rows = results[0].get("Data", []) if results else []
+    if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
+        raise TypeError
+    return rows
+
+
 def _message(body: bytes) -> str:
     text = body.decode("utf-8", "replace")
     try:
@@ -155,11 +162,18 @@ def _without_trace(text: str) -> str:
 
 def _failed(answer: Answer, url: str, said: str) -> SinkError:
     if 300 <= answer.status < 400:
-        to = urlsplit(answer.headers.get("Location", "")).netloc or "elsewhere"
+        to = _host(answer.headers.get("Location", ""))
         what = f"it redirects to {to[:100]!r}, which isn't followed: the log-in would go there"
         return SinkError(what, where=_place(url), fix="correct the address in the configuration")
     fix = "look whether the service is in order; it is tried again by itself"
     return QueryError(answer.status, said, where=_place(url), fix=fix)
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).netloc or "elsewhere"
+    except ValueError:
+        return "no address"
 
 
 def _checked(token: str, otherwise: str, url: str) -> str:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
+from kfd.daemon import journal
 from kfd.daemon.catalogue.rows import Rows
 from kfd.daemon.catalogue.sink import Sink
 from kfd.daemon.crashpoint import reach
@@ -58,8 +59,8 @@ class Cataloguer(Stage):
                     more = self._pass()
                 except LedgerError:
                     return  # it is being stopped; rows that were written are written again
-                except KfdError as error:
-                    self._give_up(error, pause)
+                except Exception as error:  # noqa: BLE001 - a catalogue never stops the daemon
+                    self._give_up(self._told(error), pause)
                     pause = min(2 * pause, LONGEST_PAUSE)
                     continue
                 pause = FIRST_PAUSE
@@ -96,6 +97,8 @@ class Cataloguer(Stage):
         keys = {id(row): entry.key for row, entry in zip(rows, entries, strict=True)}
         refused = [(keys[id(one.row)], one.reason) for one in self._sink.write(rows)]
         reach("catalogue.written")
+        if self.stopping.is_set():  # the name may be another's by now: written again, by him too
+            return
         told = partial(catalogue.written, sink=number, keys=list(keys.values()), refused=refused)
         self._note(told)
         self._health.clear(self.name, "unusable")
@@ -104,6 +107,14 @@ class Cataloguer(Stage):
 
     def _note(self, operation: Callable[..., object]) -> None:
         self._ledger.write_patiently(operation)
+
+    def _told(self, error: Exception) -> KfdError:
+        """The error as people are told of it; one that nobody expected is logged with its place."""
+        if isinstance(error, KfdError):
+            return error
+        journal.bug(log, self.name, error)
+        what = f"{type(error).__name__}: {error}"
+        return KfdError(what, fix="report it, with the line of the log that says where it happened")
 
     def _give_up(self, error: KfdError, pause: float) -> None:
         """Say what is wrong, and begin anew after a while."""

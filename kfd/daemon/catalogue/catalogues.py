@@ -40,8 +40,8 @@ class LedgerMemory:
 
 
 class Catalogues:
-    """Owns the ``catalogue-NAME`` stages. :meth:`apply` and :meth:`stop` are the supervisor's, then
-    the reloader's; everything else may be called by any thread."""
+    """Owns the ``catalogue-NAME`` stages. :meth:`expect`, :meth:`apply` and :meth:`stop` are the
+    supervisor's, then the reloader's; everything else may be called by any thread."""
 
     def __init__(self, ledger: Ledger, health: Health, spool: Path) -> None:
         """``spool`` is the directory of copies."""
@@ -50,10 +50,16 @@ class Catalogues:
         self._rows = Rows(ledger.origin, bytes(spool))
         self._stages: dict[str, tuple[AnyCatalogue, Cataloguer]] = {}
 
+    def expect(self, config: Config) -> None:
+        """Note from now on what the sinks of ``config`` are to be told, too. Nobody tells them yet,
+        and none goes: it may come to nothing. Raises :class:`LedgerError`."""
+        wanted = _wanted(config)
+        self._ledger.write(lambda db: catalogue.expect(db, wanted))
+
     def apply(self, config: Config, on_death: DeathHandler) -> None:
         """Let the sinks be those of ``config``. What a sink that goes had still to be told is
         dropped. Raises :class:`LedgerError`."""
-        wanted = {name: settings.sent for name, settings in config.catalogue.items()}
+        wanted = _wanted(config)
         self._ledger.write(lambda db: catalogue.configure(db, wanted))
         stages = dict(self._stages)
         going = [
@@ -101,3 +107,8 @@ class Catalogues:
             if not stage.join(deadline - time.monotonic()):
                 log.warning("%s did not end in time", stage.name)
             self._health.clear(stage.name, "unusable")
+
+
+def _wanted(config: Config) -> dict[str, str]:
+    """What each sink is to be told of what is sent."""
+    return {name: settings.sent for name, settings in config.catalogue.items()}

@@ -1,7 +1,8 @@
 """One question over HTTP and its answer: bounded in time and size, with no redirect followed.
 
 Each has a connection of its own. The whole of it, whatever the other side does (nothing, a byte a
-second, gigabytes), ends within :data:`SECONDS`, or soon after the daemon begins to stop.
+second, gigabytes), ends within :data:`SECONDS`, or soon after the daemon begins to stop. Only the
+look-up of a name isn't ours to end: the resolver does it, as ``resolv.conf`` says (10 s and more).
 """
 
 from __future__ import annotations
@@ -189,13 +190,35 @@ class _Connection(http.client.HTTPConnection):
         self._socket: socket.socket | None = None
 
     def connect(self) -> None:
-        self._socket = socket.create_connection((self.host, self.port), self._watch.left())
+        self._socket = self._reached()
         if self._tls is not None:
             self._socket.settimeout(self._watch.left())
             self._socket = self._tls.wrap_socket(self._socket, server_hostname=self.host)
         self.sock: Any = _Watched(self._socket, self._watch)
 
+    def _reached(self) -> socket.socket:
+        """A connection to the first address that answers. They share the time that is left."""
+        last: OSError = OSError("it has no address")
+        found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        for tried, (family, kind, protocol, _, address) in enumerate(found):
+            patience = self._watch.left() / (len(found) - tried)
+            try:
+                return _connected(socket.socket(family, kind, protocol), address, patience)
+            except OSError as error:
+                last = error
+        raise last
+
     def hang_up(self) -> None:
         self.close()
         if self._socket is not None:
             self._socket.close()
+
+
+def _connected(sock: socket.socket, address: Any, patience: float) -> socket.socket:
+    try:
+        sock.settimeout(patience)
+        sock.connect(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -26,10 +26,12 @@ logging.getLogger("psycopg").setLevel(logging.CRITICAL)
 CONNECT_SECONDS = 10
 ANSWER_SECONDS = 20.0
 _LONGEST_REASON = 500  # characters
+_BEYOND_LIMITS = "54"  # the class of SQLSTATE: as of a value that no row of an index can hold
 
 _POSTGRESQL: Mapping[str, object] = {
     "connect_timeout": CONNECT_SECONDS,
     "application_name": "kfd",
+    "client_encoding": "utf8",  # the server says which text it can't keep, not the driver
     # what somebody has locked must not hold kfd up for ever, nor be held up by it
     "options": f"-c statement_timeout={int(ANSWER_SECONDS * 1000)} -c timezone=UTC",
     "keepalives_idle": 30,
@@ -67,10 +69,8 @@ class SqlSink:
 
     def write(self, rows: Sequence[Row]) -> Sequence[Refused]:
         try:
-            with ExitStack() as bounds:
-                connection = self._connection or self._connect(bounds)
-                self._bound(connection.connection.driver_connection, bounds)
-                return self._write(connection, self._table or self._open(connection), rows)
+            connection, table = self._opened()
+            return self._write(connection, table, rows)
         except SinkError:
             raise
         except Exception as error:  # noqa: BLE001 - a driver may raise what it likes
@@ -82,6 +82,14 @@ class SqlSink:
                 self._connection.invalidate()  # asks the server nothing: it may hang
                 self._connection.close()
             self._connection = None
+
+    def _opened(self) -> tuple[Connection, SinkTable]:
+        if self._connection is not None and self._table is not None:
+            return self._connection, self._table
+        with ExitStack() as bounds:
+            connection = self._connection or self._connect(bounds)
+            self._bound(connection.connection.driver_connection, bounds)
+            return connection, self._open(connection)
 
     def _connect(self, bounds: ExitStack) -> Connection:
         url = sa.make_url(self._settings.url.text)
@@ -114,12 +122,12 @@ class SqlSink:
     def _write(
         self, connection: Connection, table: SinkTable, rows: Sequence[Row]
     ) -> Sequence[Refused]:
-        """Write rows in one transaction; if some can't be, all in halves, to tell which."""
+        """Write rows in one transaction; if some can't be, all in halves, to tell which. Each
+        transaction is bounded by itself: where many rows are refused there are many."""
         try:
-            with connection.begin():
-                _insert(connection, table, rows)
-        except (exc.DataError, exc.IntegrityError) as error:
-            if connection.closed or connection.invalidated:
+            self._transact(connection, table, rows)
+        except Exception as error:
+            if connection.closed or connection.invalidated or not _is_the_rows(error):
                 raise
             if len(rows) == 1:
                 return [Refused(rows[0], self._said(error))]
@@ -127,6 +135,14 @@ class SqlSink:
             first = self._write(connection, table, rows[:half])
             return [*first, *self._write(connection, table, rows[half:])]
         return []
+
+    def _transact(self, connection: Connection, table: SinkTable, rows: Sequence[Row]) -> None:
+        if self._stopping.is_set():
+            raise SinkError("kfd is stopping", fix="the rows are written after the next start")
+        with ExitStack() as bounds:
+            self._bound(connection.connection.driver_connection, bounds)
+            with connection.begin():
+                _insert(connection, table, rows)
 
     def _unusable(self, error: Exception) -> SinkError:
         what = self._said(error)
@@ -153,6 +169,16 @@ def how_to_install(url: str) -> str:
     if driver.startswith("postgresql"):
         return "write postgresql+psycopg://..., and: pip install 'kfd[sql]'"
     return f"install the driver of {driver}: see SQLAlchemy's list of dialects"
+
+
+def _is_the_rows(error: Exception) -> bool:
+    """Whether other rows would have been taken: then it is a row that is wrong, for good."""
+    if isinstance(error, exc.DBAPIError):
+        code = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+        beyond = str(code or "").startswith(_BEYOND_LIMITS)
+        return beyond or isinstance(error, exc.DataError | exc.IntegrityError)
+    # what SQLAlchemy, or the driver, can't make a value of a column's type of
+    return isinstance(error, exc.StatementError | OverflowError | UnicodeError)
 
 
 def _socket_of(driver: Any) -> int | None:

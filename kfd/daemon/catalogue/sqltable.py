@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ _TYPES: Mapping[str, TypeEngine[Any]] = {
     "published": sa.DateTime(timezone=True),
     "metadata": sa.JSON().with_variant(postgresql.JSONB(), "postgresql"),
 }
+
+_LEAST, _MOST = -(2**63), 2**63 - 1  # what 64 bits hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +147,7 @@ def _converter(field: str, kind: TypeEngine[Any]) -> Callable[[Any], Any]:  # no
         return uuid.UUID if kind.as_uuid else str
     if field == "size" and isinstance(kind, sa.String):
         return str
-    if field.startswith(META) and isinstance(kind, sa.Integer | sa.Numeric):
+    if field.startswith(META) and isinstance(kind, sa.Integer | sa.Numeric | sa.Float):
         return _as_number
     return lambda value: value
 
@@ -152,7 +155,7 @@ def _converter(field: str, kind: TypeEngine[Any]) -> Callable[[Any], Any]:  # no
 def _time_converter(kind: TypeEngine[Any]) -> Callable[[datetime], Any]:
     if isinstance(kind, sa.Integer):
         return lambda time: int(time.timestamp())
-    if isinstance(kind, sa.Numeric):
+    if isinstance(kind, sa.Numeric | sa.Float):
         return datetime.timestamp
     if isinstance(kind, sa.String):
         return datetime.isoformat
@@ -164,10 +167,18 @@ def _as_json(value: Mapping[str, str]) -> str:
 
 
 def _as_number(text: str) -> int | float | None:
-    """NULL for what is none: one file's metadata must not keep its row out."""
-    for read in (int, float):
-        try:
-            return read(text)
-        except ValueError:
-            continue
-    return None
+    """NULL for what is none, or none that databases have: one file's metadata must not keep its row
+    out."""
+    try:
+        return _in_range(int(text))
+    except ValueError:
+        pass
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _in_range(number: int) -> int | None:
+    return number if _LEAST <= number <= _MOST else None

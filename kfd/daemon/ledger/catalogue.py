@@ -95,21 +95,28 @@ def is_owed(kind: Kind) -> str:
 
 
 def configure(writer: Connection, sinks: Mapping[str, str]) -> None:
-    """Let these be the sinks, each with what it is to be told of what is sent (``false``,
-    ``in-kafka`` or ``delivered``). What others were still to be told is dropped."""
-    writer.executemany(
-        "INSERT INTO catalogue_sink (name, sent) VALUES (?, ?)"
-        " ON CONFLICT (name) DO UPDATE SET sent = excluded.sent",
-        list(sinks.items()),
-    )
+    """Let these be the sinks, as :func:`expect` takes them. What others were still to be told is
+    dropped."""
+    expect(writer, sinks)
     known = [name for (name,) in writer.execute("SELECT name FROM catalogue_sink").fetchall()]
     gone = [(name,) for name in known if name not in sinks]
     writer.executemany("DELETE FROM catalogue_sink WHERE name = ?", gone)
 
 
+def expect(writer: Connection, sinks: Mapping[str, str]) -> None:
+    """Let these be sinks, too, each with what it is to be told of what is sent (``false``,
+    ``in-kafka`` or ``delivered``)."""
+    writer.executemany(
+        "INSERT INTO catalogue_sink (name, sent) VALUES (?, ?)"
+        " ON CONFLICT (name) DO UPDATE SET sent = excluded.sent",
+        list(sinks.items()),
+    )
+
+
 def prune(writer: Connection, older_than: float, limit: int) -> int:
-    """Delete what is left of sinks that are gone, and what was added before ``older_than`` (epoch
-    seconds) and is owed to none. How many, at most ``limit`` of a kind."""
+    """Delete what is left of sinks that are gone, what was added before ``older_than`` (epoch
+    seconds) and is owed to none, and refusals of files that the ledger no longer has. How many, at
+    most ``limit`` of a kind."""
     deleted = 0
     for table in ("catalogue_row", "catalogue_refused"):
         deleted = max(
@@ -125,7 +132,17 @@ def prune(writer: Connection, older_than: float, limit: int) -> int:
         f" AND NOT {is_owed(Kind.ADDED)} LIMIT ?)",
         (older_than, limit),
     ).rowcount
-    return max(deleted, old)
+    return max(deleted, old, *(_prune_refused(writer, kind, limit) for kind in Kind))
+
+
+def _prune_refused(writer: Connection, kind: Kind, limit: int) -> int:
+    return writer.execute(
+        "DELETE FROM catalogue_refused WHERE (sink, kind, ref) IN"
+        " (SELECT r.sink, r.kind, r.ref FROM catalogue_refused r"
+        f" LEFT JOIN {TABLES[kind]} t ON t.id = r.ref"
+        f" WHERE r.kind = {kind:d} AND t.id IS NULL LIMIT ?)",
+        (limit,),
+    ).rowcount
 
 
 def published(

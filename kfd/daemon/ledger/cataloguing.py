@@ -95,17 +95,24 @@ def refused(
 ) -> list[RefusedRow]:
     """Rows that sinks, or this one, have refused, the newest first, at most ``limit`` of a kind;
     ``tids``: only those of these."""
-    found = [
-        RefusedRow(*row)
-        for kind, table in TABLES.items()
-        for row in reader.execute(
-            f"{_REFUSED} JOIN {table} t ON t.id = r.ref WHERE r.kind = {kind:d}"
-            " AND (? IS NULL OR s.name = ?) ORDER BY r.refused_at DESC LIMIT ?",
-            (sink, sink, limit),
-        )
-        if tids is None or row[1] in tids
-    ]
+    found = [one for kind in TABLES for one in _refused_of(reader, kind, sink, limit, tids)]
     return sorted(found, key=lambda one: one.at, reverse=True)
+
+
+def _refused_of(
+    reader: Connection, kind: Kind, sink: str | None, limit: int, tids: Collection[bytes] | None
+) -> list[RefusedRow]:
+    """The newest of a kind."""
+    chosen = (
+        f"{_REFUSED} JOIN {TABLES[kind]} t ON t.id = r.ref WHERE r.kind = {kind:d}"
+        " AND (? IS NULL OR s.name = ?)"
+    )
+    newest = f"ORDER BY r.refused_at DESC LIMIT {limit:d}"
+    if tids is None:
+        return [RefusedRow(*row) for row in reader.execute(f"{chosen} {newest}", (sink, sink))]
+    of_these = f"{chosen} AND t.tid IN {bulk.PLACE} {newest}"
+    rows = bulk.select(reader, of_these, (sink, sink), sorted(tids))
+    return sorted((RefusedRow(*row) for row in rows), key=lambda one: one.at, reverse=True)[:limit]
 
 
 def retry(writer: Connection, sink: str | None) -> int:

@@ -47,5 +47,5 @@ def test_json_of_another_kind(casjobs: RunningCasJobs, body: str) -> None:
 @pytest.mark.parametrize("to", ["http://[oops", "http://a\u00bd]/", "//[", "", "\xff"])
 def test_redirects_to_what_is_no_address(casjobs: RunningCasJobs, to: str) -> None:
     casjobs.next(status(302, Location=to))
-    with pytest.raises(SinkError, match="it redirects to '.*', which isn't followed"):
+    with pytest.raises(SinkError, match=r"it redirects to '.*', which isn't followed"):
         sink(casjobs.settings()).write([ROW])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -177,3 +178,45 @@ def test_what_a_sink_remembers(ledger: Ledger) -> None:
     ledger.write(lambda db: catalogue.remember(db, "lab", "made"))
     configure(ledger, lab="delivered")
     assert catalogue.recall(ledger.reader(), "lab") == "made"
+
+
+def test_what_was_refused_goes_with_its_file(ledger: Ledger) -> None:
+    """It is neither counted nor tried again when nobody knows any more what it was of."""
+    configure(ledger, lab="in-kafka")
+    publish(ledger, received(Sent(b"a", b"a")))
+    end(ledger, accept_one(ledger, version(b"b")), "in_kafka")
+    ledger.write(lambda db: cataloguing.add(db, [added(b"c"), added(b"d")], ["lab"]))
+    write_all(ledger, "lab", b"a", b"b", b"c", b"d")
+    assert ledger.write(lambda db: catalogue.prune(db, 0.0, 100)) == 0
+    assert catalogue.standings(ledger.reader())[0].refused == 4
+    ledger.write(lambda db: db.execute("DELETE FROM incoming"))
+    ledger.write(lambda db: db.execute("DELETE FROM outgoing"))
+    while ledger.write(lambda db: catalogue.prune(db, time.time() + 10, 1)):
+        pass
+    assert catalogue.standings(ledger.reader())[0].refused == 0
+    assert ledger.write(lambda db: cataloguing.retry(db, None)) == 0
+
+
+def test_who_asks_for_certain_rows_is_not_told_of_newer_ones_instead(ledger: Ledger) -> None:
+    configure(ledger, lab="false")
+    files = [added(b"%04d" % number) for number in range(100)]
+    for one in files:
+        ledger.write(partial(cataloguing.add, files=[one], sinks=["lab"]))
+        write_all(ledger, "lab", one.path)
+    oldest, tids = files[0], {one.tid for one in files}
+    (found,) = cataloguing.refused(ledger.reader(), None, 1, {oldest.tid})
+    assert found.path == oldest.path
+    newest = cataloguing.refused(ledger.reader(), "lab", 2, tids)
+    assert [one.path for one in newest] == [b"0099", b"0098"]
+    assert cataloguing.refused(ledger.reader(), None, 1, set()) == []
+
+
+def test_a_sink_that_comes_is_owed_before_another_goes(ledger: Ledger) -> None:
+    configure(ledger, lab="false")
+    publish(ledger, received(Sent(b"a", b"a")))
+    ledger.write(lambda db: catalogue.expect(db, {"new": "in-kafka"}))
+    publish(ledger, received(Sent(b"b", b"b")))
+    assert (waiting(ledger), waiting(ledger, "new")) == ([b"a", b"b"], [b"b"])
+    configure(ledger, new="in-kafka")
+    assert waiting(ledger, "new") == [b"b"]
+    assert catalogue.sink_id(ledger.reader(), "lab") is None
