@@ -36,6 +36,7 @@ class Fetcher:
         """Raises :class:`ConfigError` for properties that librdkafka refuses."""
         self._membership = membership
         self._assignment = assignment
+        self._leaving = False
         try:
             self.client = Consumer(membership.properties(topic, properties, on_trouble, on_commit))
         except (KafkaException, TypeError, ValueError) as error:
@@ -46,7 +47,9 @@ class Fetcher:
         self._assignment.joins()
 
         def told(callback: Dealt) -> Callable[[Consumer, Sequence[TopicPartition]], None]:
-            return raising(lambda _client, partitions: callback(self, partitions))
+            return raising(
+                lambda _client, partitions: None if self._leaving else callback(self, partitions)
+            )
 
         self.client.subscribe(
             [self._membership.topic],
@@ -56,7 +59,12 @@ class Fetcher:
         )
 
     def close(self) -> None:
-        """Leave the client; the group keeps its static member's place for a while."""
+        """Leave the client; the group keeps its static member's place for a while.
+
+        A rebalance that is under way still comes while the client is closed. It concerns nobody any
+        more: what was ours has been given up, and the client can't be asked for anything.
+        """
+        self._leaving = True
         self.client.close()
 
     def poll(self) -> list[Message]:
