@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kfd.ctl.render import JSON_VERSION, print_json, say, width
+from kfd.ctl.render import JSON_VERSION, print_json, width
 from kfd.ctl.settings import Settings, verb
 from kfd.ctl.transfers import check_ids
 from kfd.errors import UsageError
@@ -154,7 +154,7 @@ def _print(settings: Settings, asked: Asked) -> None:
             else:
                 text = [line for one in shown for line in lines(one, columns)]
             if text:
-                say("\n".join(text))
+                source.say("\n".join(text))
 
 
 def _document(record: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from pathlib import Path
 from kfd import config as configuration
 from kfd.ctl.config import DEFAULT_CONFIG
 from kfd.ctl.hostchecks import properties_of
-from kfd.ctl.render import ProgressLine, note, plain
+from kfd.ctl.render import ProgressLine, note, on_terminal, plain, say
 from kfd.errors import KfdError, UsageError, all_of
 from kfd.inspection.reading import Span, Start, TopicReader
 from kfd.inspection.record import Record
@@ -30,19 +31,26 @@ class Opened:
     reader: TopicReader
     spans: list[Span]
     follow: bool
+    line: ProgressLine = field(default_factory=ProgressLine)
+
+    def say(self, text: str) -> None:
+        """Print on stdout, where the progress line may stand as well."""
+        if on_terminal(sys.stdout):
+            self.line.clear()
+        say(text)
 
     def batches(self) -> Iterator[list[Record]]:
         """What is read, to the end or for ever; says each time what keeps it from that."""
         return self._followed() if self.follow else self._to_the_end()
 
     def _to_the_end(self) -> Iterator[list[Record]]:
-        progress = _Progress(sum(one.high - one.start for one in self.spans))
+        progress = _Progress(self.line, sum(one.high - one.start for one in self.spans))
         try:
             for batch in self.reader.records():
                 progress.add(len(batch))
                 yield batch
         finally:
-            progress.line.clear()
+            self.line.clear()
 
     def _followed(self) -> Iterator[list[Record]]:
         told = ""
@@ -58,9 +66,9 @@ class Opened:
 class _Progress:
     """How many records were read, on a terminal, now and then."""
 
+    line: ProgressLine
     total: int
     done: int = 0
-    line: ProgressLine = field(default_factory=ProgressLine)
     due: float = field(default_factory=lambda: time.monotonic() + _PROGRESS_SECONDS)
 
     def add(self, records: int) -> None:

@@ -157,8 +157,7 @@ def test_it_fits_the_terminal(mixed: Crafted, bootstrap: str, topic: str, column
             "inspect", "topic", topic, "--bootstrap", bootstrap, *options, columns=columns
         )
         assert terminal.end() == 0
-        shown = terminal.screen.replace("\r\x1b[K", "").replace("\r", "").splitlines()
-        assert [line for line in shown if columns_of(line) > columns] == []
+        assert [line for line in terminal.lines if columns_of(line) > columns] == []
 
 
 def test_no_trace_is_left(mixed: Crafted, inspect: Inspect, bootstrap: str) -> None:

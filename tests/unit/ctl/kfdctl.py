@@ -53,6 +53,12 @@ def run_json(*arguments: str | Path) -> dict[str, Any]:
     return dict(document)
 
 
+def shown_lines(written: str) -> list[str]:
+    """What of it a terminal shows, without its colours."""
+    uncoloured = re.sub(r"\x1b\[[0-9;]*m", "", written)
+    return re.sub(r"[^\n]*\r\x1b\[K", "", uncoloured).replace("\r", "").splitlines()
+
+
 class Terminal:
     """kfdctl on a terminal of 80 columns, or as many as are given."""
 
@@ -67,6 +73,11 @@ class Terminal:
                 environment(**more),
             )
         self.screen = ""
+
+    @property
+    def lines(self) -> list[str]:
+        """What stands on the screen."""
+        return shown_lines(self.screen)
 
     def read_until(self, pattern: str) -> str:
         deadline = time.monotonic() + DEADLINE

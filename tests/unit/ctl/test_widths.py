@@ -33,11 +33,6 @@ VERBS = [
 ]  # fmt: skip
 
 
-def lines(screen: str) -> list[str]:
-    """What stands on the screen, without its colours."""
-    return re.sub(r"\x1b\[[0-9;]*m", "", screen).replace("\r", "").splitlines()
-
-
 @pytest.mark.parametrize("columns", [80, 40])
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
 def test_it_fits_the_terminal(
@@ -45,8 +40,7 @@ def test_it_fits_the_terminal(
 ) -> None:
     terminal = Terminal(*verb, "--socket", served, columns=columns)
     assert terminal.end() == 0
-    shown = lines(terminal.screen)
-    long = [line for line in shown if columns_of(line) > columns]
+    long = [line for line in terminal.lines if columns_of(line) > columns]
     # words that can't be broken, and commands to be copied
     assert all(" " not in line.strip() or "fix:" in line for line in long), long
 
@@ -56,7 +50,7 @@ def test_nothing_is_left_out_where_there_is_little_room(
 ) -> None:
     terminal = Terminal("status", "--socket", served, columns=40)
     assert terminal.end() == 0
-    text = " ".join(" ".join(lines(terminal.screen)).split())
+    text = " ".join(" ".join(terminal.lines).split())
     assert "scope3 queued 2, sending 1, in-kafka 4, delivered 1,204, failed 0" in text
     assert "archive receiving 1, published 1,514, records 88,120, bad 3 (foreign), lag 0" in text
     assert "threads 5+5; queue 812/3000 records; quarantine 0; disk 81 GiB free" in text
