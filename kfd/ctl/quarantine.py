@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import click
 
-from kfd.control import MAX_LISTED, name_fields
+from kfd.control import name_fields
 from kfd.control.quarantine import (
     ListQuarantineParameters,
     ListQuarantineReply,
@@ -35,6 +35,7 @@ from kfd.ctl.render import (
     short,
     table,
 )
+from kfd.ctl.searching import limit_option
 from kfd.ctl.settings import Settings, duration_option, global_options, verb
 from kfd.ctl.transfers import check_ids
 from kfd.errors import ExitCode, KfdError, UsageError
@@ -58,13 +59,7 @@ def quarantine_command(**_: object) -> None:
 
 @quarantine_command.command("list")
 @_route
-@click.option(
-    "--limit",
-    type=click.IntRange(1, MAX_LISTED),
-    default=20,
-    show_default=True,
-    help="At most so many.",
-)
+@limit_option
 @verb
 def list_command(settings: Settings, route: str | None, limit: int) -> None:
     """List what is in quarantine, the newest first."""

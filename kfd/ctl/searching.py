@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from kfd.control import ListParameters, State
+from kfd.control import MAX_LISTED, ListParameters, State
 from kfd.ctl.completion import complete_route
 from kfd.ctl.meta import parse_meta
 from kfd.units import WrongValueError, parse_duration
@@ -48,6 +48,15 @@ _OPTIONS = (
     click.option(
         "--meta", multiple=True, metavar="KEY=VALUE", help="Only files with it; repeatable."
     ),
+)
+
+
+limit_option = click.option(
+    "--limit",
+    type=click.IntRange(1, MAX_LISTED),
+    default=20,
+    show_default=True,
+    help="At most so many.",
 )
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import click
 
 from kfd.control import (
-    MAX_LISTED,
     GetStatusParameters,
     GetStatusReply,
     ListReply,
@@ -23,7 +22,7 @@ from kfd.control import (
 from kfd.ctl.client import Client
 from kfd.ctl.completion import complete_transfer
 from kfd.ctl.render import clock, note, plain, print_json, say, short, table
-from kfd.ctl.searching import search_options, wanted
+from kfd.ctl.searching import limit_option, search_options, wanted
 from kfd.ctl.settings import Settings, duration_option, verb
 from kfd.errors import ExitCode, NotRunningError, TimedOutError, UsageError
 from kfd.units import human_size
@@ -56,13 +55,7 @@ def parse_until(text: str) -> Until:
 
 @click.command()
 @search_options
-@click.option(
-    "--limit",
-    type=click.IntRange(1, MAX_LISTED),
-    default=20,
-    show_default=True,
-    help="At most so many.",
-)
+@limit_option
 @verb
 def list_command(settings: Settings, limit: int, **search: Any) -> ExitCode:
     """List transfers of both directions, the newest first.

@@ -203,15 +203,21 @@ def test_quit_stays_down_until_it_is_started(service: Service) -> None:
     eventually(lambda: lives() == wanted, 30, 0.2)
 
 
+def work_watched(service: Service, bootstrap: str, topic: str) -> dict[str, bytes]:
+    """Start it under an impatient watchdog, and give it files; by name."""
+    service.drop_in("WatchdogSec=2")
+    service.configure(bootstrap, topic)
+    service.systemctl("start")
+    files = {f"{number}.trc": bytes([number]) * 100_000 for number in range(20)}
+    for name, content in files.items():
+        put(service, f"/srv/scope/{name}", content)
+    return files
+
+
 def test_process_that_stands_still_is_killed_and_started_again(
     stopped: Service, bootstrap: str, topic: str
 ) -> None:
-    stopped.drop_in("WatchdogSec=2")
-    stopped.configure(bootstrap, topic)
-    stopped.systemctl("start")
-    before = {f"{number}.trc": bytes([number]) * 100_000 for number in range(20)}
-    for name, content in before.items():
-        put(stopped, f"/srv/scope/{name}", content)
+    before = work_watched(stopped, bootstrap, topic)
     pid = stopped.shown("MainPID")
     stopped.machine.run("systemctl", "kill", "--signal=STOP", "kfd")
     put(stopped, "/srv/scope/meanwhile.trc", b"m")
@@ -228,12 +234,7 @@ def test_stage_that_hangs_ends_the_process_and_nothing_is_lost(
     stopped: Service, bootstrap: str, topic: str
 ) -> None:
     """All others go on, and the main thread could feed the watchdog: it must not."""
-    stopped.drop_in("WatchdogSec=2")
-    stopped.configure(bootstrap, topic)
-    stopped.systemctl("start")
-    before = {f"{number}.trc": bytes([number]) * 100_000 for number in range(20)}
-    for name, content in before.items():
-        put(stopped, f"/srv/scope/{name}", content)
+    before = work_watched(stopped, bootstrap, topic)
     inside = stopped.shown("MainPID")
     pid = stopped.machine.host_pid(int(inside))
     with standing_still(thread_of(pid, "ledger")) as hear:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from kfd.daemon.ledger import Ledger, dropped, publications
-from kfd.daemon.publishing import destination as destination_module
+from kfd.daemon.publishing import renames
 from kfd.daemon.publishing.partials import DiskError
 from kfd.daemon.publishing.settlement import settle
 from tests.parts import GENERATION, ROUTE, Receiving, Sent
@@ -34,8 +34,8 @@ class Steps:
         self._top = os.fspath(top)
         for name in self.CALLS:
             patch.setattr(os, name, self._on_file(name, getattr(os, name)))
-        rename = destination_module._renameat2
-        patch.setattr(destination_module, "_renameat2", self._noting("rename", rename))
+        rename = renames._renameat2
+        patch.setattr(renames, "_renameat2", self._noting("rename", rename))
         for module, name in self.OPERATIONS:
             patch.setattr(module, name, self._noting(name, getattr(module, name)))
 

@@ -157,10 +157,7 @@ class Batch:
         place = Place(self._source.open(parent, create=True), name)
         reach("then.changed")
         try:
-            rename_new(aside.directory, aside.name, place.directory, place.name)
-        except FileExistsError:
-            other = place.beside(one.tid)
-            rename_new(aside.directory, aside.name, other.directory, other.name)
+            _rename_there_or_beside(aside, place, one)
         except FileNotFoundError:
             return
         self._source.changed(place.directory)
@@ -188,15 +185,20 @@ class Batch:
             part = Place(place.directory, b".%s.part" % one.tid.hex().encode())
             aside.copy_to(part)
             reach("then.copied")
-            try:
-                rename_new(part.directory, part.name, place.directory, place.name)
-            except FileExistsError:
-                other = place.beside(one.tid)
-                rename_new(part.directory, part.name, other.directory, other.name)
+            _rename_there_or_beside(part, place, one)
             reach("then.placed")
         target.changed(place.directory)
         target.sync()  # before the only other copy goes
         aside.unlink()
+
+
+def _rename_there_or_beside(source: Place, place: Place, one: Disposal) -> None:
+    """To a name, or to the one beside it if that is taken."""
+    try:
+        rename_new(source.directory, source.name, place.directory, place.name)
+    except FileExistsError:
+        other = place.beside(one.tid)
+        rename_new(source.directory, source.name, other.directory, other.name)
 
 
 def _is_sent(one: Disposal, status: os.stat_result) -> bool:

@@ -140,16 +140,7 @@ class RecordSink:
 
         Raises :class:`KafkaException` or :class:`BufferError`; then there will be no report.
         """
-        key, headers, value = record
-        with self._lock:
-            self._producer.produce(
-                sending.row.topic,
-                value=value,
-                key=key,
-                partition=sending.partition,
-                headers=headers,
-                on_delivery=partial(_reported, on_delivery, sending),
-            )
+        self._hand_over(sending, record, partial(_reported, on_delivery, sending))
 
     def abort(self, sending: Sending) -> None:
         """Tell receivers to drop a transfer's partial. Best effort: they expire it otherwise."""
@@ -159,18 +150,27 @@ class RecordSink:
 
     def produce_unheard(self, sending: Sending, record: Record) -> None:
         """Hand over a record of whose fate nobody hears; it is no part of the transfer."""
-        key, headers, value = record
         try:
-            with self._lock:
-                self._producer.produce(
-                    sending.row.topic,
-                    value=value,
-                    key=key,
-                    partition=sending.partition,
-                    headers=headers,
-                )
+            self._hand_over(sending, record, None)
         except (KafkaException, BufferError) as error:
             log.debug("a record beside %s not sent: %s", sending.row.tid.hex(), error)
+
+    def _hand_over(
+        self,
+        sending: Sending,
+        record: Record,
+        on_delivery: Callable[[KafkaError | None, Message], None] | None,
+    ) -> None:
+        key, headers, value = record
+        with self._lock:
+            self._producer.produce(
+                sending.row.topic,
+                value=value,
+                key=key,
+                partition=sending.partition,
+                headers=headers,
+                on_delivery=on_delivery,
+            )
 
     def poll(self, timeout: float) -> None:
         """Serve delivery reports, waiting up to ``timeout`` seconds for the first."""

@@ -6,7 +6,6 @@ Whatever a sender claims, nothing outside is touched: directories are walked by 
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import logging
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kfd.daemon.crashpoint import reach
+from kfd.daemon.publishing.renames import RENAME_EXCHANGE, RENAME_NOREPLACE, renameat2
 from kfd.errors import ConfigError, PermissionProblemError
 from kfd.paths import escape
 from kfd.unit import drop_in, writable
@@ -29,9 +29,6 @@ log = logging.getLogger(__name__)
 PRIVATE = b".kfd"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PART_NAME = re.compile(r"([0-9a-f]{32})-(0|[1-9][0-9]{0,9})\.part", re.ASCII)
-_RENAME_NOREPLACE = 1  # linux/fs.h
-_RENAME_EXCHANGE = 2
-_renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
 
 
 class PartKey(NamedTuple):
@@ -253,7 +250,7 @@ class Destination:
 
     def publish_new(self, key: PartKey, directory: int, name: bytes) -> None:
         """Give a partial its final name. Raises :class:`FileExistsError` if that is taken."""
-        if self._rename(key, directory, name, _RENAME_NOREPLACE):
+        if renameat2(self.private, key.name, directory, name, RENAME_NOREPLACE):
             return
         # this file system has no RENAME_NOREPLACE; link refuses an existing name as well.
         # Killed in between: the name has the intended inode, so the start finds it published.
@@ -263,20 +260,11 @@ class Destination:
 
     def exchange(self, key: PartKey, directory: int, name: bytes) -> bool:
         """Swap a partial with the file that has its final name; false where that can't be done."""
-        return self._rename(key, directory, name, _RENAME_EXCHANGE)
+        return renameat2(self.private, key.name, directory, name, RENAME_EXCHANGE)
 
     def publish_over(self, key: PartKey, directory: int, name: bytes) -> None:
         """Give a partial a final name, whatever has it now."""
         os.rename(key.name, name, src_dir_fd=self.private, dst_dir_fd=directory)
-
-    def _rename(self, key: PartKey, directory: int, name: bytes, flags: int) -> bool:
-        """``renameat2``; false where the file system doesn't know the flags."""
-        if _renameat2(self.private, key.name, directory, name, flags) == 0:
-            return True
-        code = ctypes.get_errno()
-        if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
-            return False
-        raise OSError(code, os.strerror(code), name)
 
     def free(self) -> int:
         """Bytes that the daemon may still write here."""

@@ -19,7 +19,7 @@ from kfd.wire import Begin
 XATTR = "user.kfd.transfer"
 _LAYOUT = struct.Struct(">B16sQ16sQq")
 _VERSION = 1
-_ABSENT = (errno.ENODATA, errno.ENOTSUP, errno.EPERM, errno.EACCES)
+ABSENT = (errno.ENODATA, errno.ENOTSUP, errno.EPERM, errno.EACCES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +54,20 @@ def lineage(topic: str, origin: str, path: bytes) -> bytes:
     return blake3(key).digest(length=16)
 
 
-def read_mark(fd: int) -> Mark | None:
-    """The mark of an open file; None if it has none that can be read."""
+def xattr_of(fd: int, name: str) -> bytes | None:
+    """An extended attribute of an open file; None if it has none that can be read."""
     try:
-        value = os.getxattr(fd, XATTR)
+        return os.getxattr(fd, name)
     except OSError as error:
-        if error.errno in _ABSENT:
+        if error.errno in ABSENT:
             return None
         raise
-    if len(value) != _LAYOUT.size or value[0] != _VERSION:
+
+
+def read_mark(fd: int) -> Mark | None:
+    """The mark of an open file; None if it has none that can be read."""
+    value = xattr_of(fd, XATTR)
+    if value is None or len(value) != _LAYOUT.size or value[0] != _VERSION:
         return None
     _, line, generation, tid, size, mtime_ns = _LAYOUT.unpack(value)
     return Mark(line, generation, tid, size, mtime_ns)

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from kfd.daemon.publishing.destination import PartKey
+from kfd.daemon.publishing.mark import ABSENT, xattr_of
 from kfd.wire import HEADER_NAME, BadRecord, Begin, Header, decode_headers, encode_header
 
 XATTR: Final = "user.kfd.partial"
 _HEAD: Final = struct.Struct(">BIQQB")  # version, partition, first offset, chunks, topic id's bytes
 _VERSION: Final = 1
 # none, too long, or of a file system that has none; what else can fail concerns the disk
-_ABSENT: Final = (errno.ENODATA, errno.ENOTSUP, errno.EPERM, errno.EACCES)
-_UNMARKABLE: Final = (*_ABSENT, errno.E2BIG, errno.ERANGE, errno.ENOSPC, errno.EDQUOT)
+_UNMARKABLE: Final = (*ABSENT, errno.E2BIG, errno.ERANGE, errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +72,8 @@ def _begin(header: Header) -> Begin:
 
 def read(fd: int, key: PartKey) -> PartialMark | None:
     """The mark of an open partial; None if it has no valid one, or is shorter than it says."""
-    try:
-        value = os.getxattr(fd, XATTR)
-    except OSError as error:
-        if error.errno in _ABSENT:
-            return None
-        raise
-    mark = decode(value, key)
+    value = xattr_of(fd, XATTR)
+    mark = decode(value, key) if value is not None else None
     return mark if mark is not None and os.fstat(fd).st_size >= mark.size else None
 
 
@@ -98,5 +93,5 @@ def remove(fd: int) -> None:
     try:
         os.removexattr(fd, XATTR)
     except OSError as error:
-        if error.errno not in _ABSENT:
+        if error.errno not in ABSENT:
             raise

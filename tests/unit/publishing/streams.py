@@ -12,7 +12,7 @@ import pytest
 
 from kfd.daemon.incoming.record import Record
 from kfd.daemon.ledger import Ledger
-from kfd.daemon.publishing import destination as destination_module
+from kfd.daemon.publishing import renames
 from kfd.paths import conflict_name
 from tests.parts import Receiving, Sent, mounted
 
@@ -75,8 +75,8 @@ EDITS = {
 
 def without_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
     """NFS, some FUSE file systems and old kernels refuse both flags of renameat2."""
-    monkeypatch.setattr(destination_module, "_renameat2", lambda *_: -1)
-    monkeypatch.setattr(destination_module.ctypes, "get_errno", lambda: errno.EINVAL)
+    monkeypatch.setattr(renames, "_renameat2", lambda *_: -1)
+    monkeypatch.setattr(renames.ctypes, "get_errno", lambda: errno.EINVAL)
 
 
 def without_marks(tmp_path: Path) -> Any:

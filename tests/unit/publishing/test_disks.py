@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from kfd.daemon.ledger import Ledger
-from kfd.daemon.publishing import destination as destination_module
+from kfd.daemon.publishing import renames
 from kfd.daemon.publishing.mark import XATTR
 from kfd.daemon.publishing.partials import DiskError
 from tests.parts import Receiving, Sent, fill, mounted, receiving
@@ -56,8 +56,8 @@ def test_file_system_without_noreplace(
     parts: Receiving, stream: Stream, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     """NFS and some FUSE file systems refuse the flag; link and unlink do the same."""
-    monkeypatch.setattr(destination_module, "_renameat2", lambda *_: -1)
-    monkeypatch.setattr(destination_module.ctypes, "get_errno", lambda: code)
+    monkeypatch.setattr(renames, "_renameat2", lambda *_: -1)
+    monkeypatch.setattr(renames.ctypes, "get_errno", lambda: code)
     (parts.root / "taken").write_bytes(b"theirs")
     sent, other = Sent(b"x"), Sent(b"ours", b"taken")
     stream.receive(sent, other)
@@ -127,7 +127,7 @@ def test_failing_disk_while_publishing(
         before = parts.visible()
         after = before | {one.path: one.content for one in batch}
         with monkeypatch.context() as patch:
-            fail_once(patch, destination_module if call == "_renameat2" else os, call, place, code)
+            fail_once(patch, renames if call == "_renameat2" else os, call, place, code)
             try:
                 parts.receiver.receive(records)
             except DiskError:

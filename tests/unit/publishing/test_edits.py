@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kfd.daemon.ledger import publications
-from kfd.daemon.publishing import destination as destination_module
+from kfd.daemon.publishing import renames
 from kfd.daemon.publishing.partials import DiskError, sweep
 from kfd.daemon.publishing.settlement import settle
 from tests.parts import (
@@ -100,7 +100,7 @@ def test_edit_is_not_lost_when_killed_amid_an_exchange(
         ):
             stream = Stream(parts)
             stream.receive(sent)
-            rename = destination_module._renameat2
+            rename = renames._renameat2
 
             def exchange_and_die(*args: Any) -> int:
                 edit(path)
@@ -108,7 +108,7 @@ def test_edit_is_not_lost_when_killed_amid_an_exchange(
                 kill_self()
                 return 0
 
-            destination_module._renameat2 = exchange_and_die  # type: ignore[assignment]
+            renames._renameat2 = exchange_and_die  # type: ignore[assignment]
             stream.receive(later)
 
     assert in_child(life) == KILLED
@@ -129,7 +129,7 @@ def edit_at_the_exchange(
     monkeypatch: pytest.MonkeyPatch, edit: Callable[[], object], fails: int = -1
 ) -> None:
     """The last moment: after the look, before the exchange. Call number ``fails`` gives EIO."""
-    rename, calls = destination_module._renameat2, iter(range(100))
+    rename, calls = renames._renameat2, iter(range(100))
 
     def edit_and_rename(*args: Any) -> int:
         call = next(calls)
@@ -139,7 +139,7 @@ def edit_at_the_exchange(
             raise OSError(errno.EIO, "Input/output error")
         return int(rename(*args))
 
-    monkeypatch.setattr(destination_module, "_renameat2", edit_and_rename)
+    monkeypatch.setattr(renames, "_renameat2", edit_and_rename)
 
 
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS.keys())

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from kfd.daemon.ledger import Ledger, publications
-from kfd.daemon.publishing import destination as destination_module
+from kfd.daemon.publishing import renames
 from kfd.daemon.publishing.partials import sweep
 from kfd.daemon.publishing.settlement import settle
 from kfd.paths import conflict_name
@@ -33,7 +33,7 @@ class Killer:
         self._at = at
         for name in self.CALLS:
             setattr(os, name, self._counted(getattr(os, name)))
-        destination_module._renameat2 = self._counted(destination_module._renameat2)  # type: ignore[assignment]
+        renames._renameat2 = self._counted(renames._renameat2)  # type: ignore[assignment]
         ledger.write_patiently = self._counted(ledger.write_patiently)  # type: ignore[method-assign]
 
     def _counted(self, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -48,8 +48,8 @@ class Killer:
 
 def without_noreplace() -> None:
     """The file system knows no RENAME_NOREPLACE. For a child only."""
-    destination_module._renameat2 = lambda *_: -1  # type: ignore[assignment]
-    destination_module.ctypes.get_errno = lambda: errno.EINVAL
+    renames._renameat2 = lambda *_: -1  # type: ignore[assignment]
+    renames.ctypes.get_errno = lambda: errno.EINVAL
 
 
 class Scene:
@@ -151,7 +151,7 @@ def test_interrupted_publication_gives_way_to_what_took_its_name(tmp_path: Path)
             running_ledger(tmp_path / "state") as ledger,
             receiving(ledger, tmp_path / "data") as parts,
         ):
-            destination_module._renameat2 = lambda *_: kill_self()  # type: ignore[assignment]
+            renames._renameat2 = lambda *_: kill_self()  # type: ignore[assignment]
             Stream(parts).receive(sent)
 
     assert in_child(life) == KILLED
