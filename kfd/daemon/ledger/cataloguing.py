@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from sqlite3 import Connection
 
 from kfd.daemon.ledger import bulk
+from kfd.daemon.ledger.answersize import bounded
 from kfd.daemon.ledger.catalogue import TABLES, Kind
 
 
@@ -84,6 +85,7 @@ def owed(reader: Connection, tids: Iterable[bytes], sinks: Sequence[str]) -> set
     return {tid for (tid,) in rows}
 
 
+_PATH = 2
 _REFUSED = (
     "SELECT s.name, t.tid, t.path, r.reason, r.refused_at FROM catalogue_refused r"
     " JOIN catalogue_sink s ON s.id = r.sink"
@@ -109,7 +111,8 @@ def _refused_of(
     )
     newest = f"ORDER BY r.refused_at DESC LIMIT {limit:d}"
     if tids is None:
-        return [RefusedRow(*row) for row in reader.execute(f"{chosen} {newest}", (sink, sink))]
+        found = reader.execute(f"{chosen} {newest}", (sink, sink))
+        return [RefusedRow(*row) for row in bounded(found, _PATH)]
     of_these = f"{chosen} AND t.tid IN {bulk.PLACE} {newest}"
     rows = bulk.select(reader, of_these, (sink, sink), sorted(tids))
     return sorted((RefusedRow(*row) for row in rows), key=lambda one: one.at, reverse=True)[:limit]

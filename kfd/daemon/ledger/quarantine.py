@@ -16,6 +16,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from sqlite3 import Connection
 
+from kfd.daemon.ledger.answersize import bounded
+
 MOST_ENTRIES = 10_000  # of all routes; those of older ones are still in ``incoming``
 NOT_WHOLE = "only what is whole and verified is kept"
 TOO_LARGE = "it is larger than quarantine_max"
@@ -54,6 +56,7 @@ _ENTRY = (
     " i.path, i.generation, i.size, q.mtime_ns, q.mode, i.meta, i.digest, i.state, q.held,"
     " q.reason, q.note, q.entered_at FROM quarantine q JOIN incoming i ON i.id = q.id"
 )
+_PATH = 8
 _ROW = "route = ? AND topic_id = ? AND partition = ? AND tid = ?"
 _BESIDE = f"id IN (SELECT id FROM incoming WHERE {_ROW})"
 
@@ -212,7 +215,7 @@ def find(reader: Connection, tid: bytes, route: str | None) -> list[Entry]:
 
 def _entries(reader: Connection, where: str, values: Mapping[str, object]) -> list[Entry]:
     rows = reader.execute(f"{_ENTRY} WHERE {where} ORDER BY q.id DESC LIMIT :limit", values)
-    return [Entry(*row) for row in rows]
+    return [Entry(*row) for row in bounded(rows, _PATH)]
 
 
 def older(reader: Connection, before: float, route: str | None, limit: int) -> list[int]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from kfd.control import Direction, ListParameters, State, Transfer
 from kfd.daemon.ledger import searching
+from kfd.daemon.ledger.answersize import bounded
 from kfd.errors import NoSuchTransferError, UsageError
 from kfd.paths import to_json
 
@@ -27,6 +28,7 @@ _DOWNLOAD = (
     " CASE state WHEN 'publishing' THEN 'receiving' ELSE state END, size,"
     " reason, '', NULL, ended_at, NULL FROM incoming"
 )
+_PATH = 5  # in both
 _UPLOAD_STATES = frozenset(
     {State.QUEUED, State.SENDING, State.IN_KAFKA, State.DELIVERED, State.FAILED, State.CANCELLED}
 )
@@ -107,11 +109,12 @@ def newest(reader: Connection, origin: str, wanted: ListParameters) -> list[Tran
             table == "outgoing"
         ):
             continue
-        found += reader.execute(
+        rows = reader.execute(
             f"{select} WHERE id IN (SELECT id FROM {searching.rows(table, wanted)}"
             " ORDER BY id DESC LIMIT :limit) ORDER BY id DESC",
             values,
-        ).fetchall()
+        )
+        found += bounded(rows, _PATH)
     transfers = [_transfer(row) for row in found]
     transfers.sort(key=lambda one: one.queued_at or one.ended_at or float("inf"), reverse=True)
     return transfers[: wanted.limit]

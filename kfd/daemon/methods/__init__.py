@@ -16,6 +16,7 @@ from kfd.daemon.methods.catalogue import CatalogueMethods
 from kfd.daemon.methods.changes import Changes
 from kfd.daemon.methods.events import EventMethods
 from kfd.daemon.methods.examining import ExaminingMethods
+from kfd.daemon.methods.longanswers import LongAnswers
 from kfd.daemon.methods.quarantine import QuarantineMethods
 from kfd.daemon.methods.reloading import ReloadingMethods
 from kfd.daemon.methods.routes import RouteMethods
@@ -46,13 +47,14 @@ class Methods:
     def __init__(self, operations: Operations, version: str, stopping: threading.Event) -> None:
         self._version = version
         changes = Changes(operations.transfers.wait_for_change, stopping)
+        long = LongAnswers()
         self._handlers: Handlers = {
             **SendingMethods(operations.sending).handlers(),
-            **TransferMethods(operations.transfers, changes).handlers(),
+            **TransferMethods(operations.transfers, changes, long).handlers(),
             **EventMethods(operations.events, changes).handlers(),
             **RouteMethods(operations.routes, changes).handlers(),
-            **QuarantineMethods(operations.quarantine).handlers(),
-            **CatalogueMethods(operations.catalogue, changes).handlers(),
+            **QuarantineMethods(operations.quarantine, long).handlers(),
+            **CatalogueMethods(operations.catalogue, changes, long).handlers(),
             **ServiceMethods(operations.service, changes).handlers(),
             **ReloadingMethods(operations.reloading).handlers(),
             **ExaminingMethods(operations.examining).handlers(),

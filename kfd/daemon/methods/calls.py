@@ -12,6 +12,8 @@ from kfd.errors import NotPermittedError
 from kfd.marshal import MismatchError, to_json
 from kfd.varlink import Reply
 
+MOST_TIDS = 2000  # in one call; whole ones, no more fit a request
+
 _TID = re.compile(r"[0-9a-f]{8}(?:[0-9a-f]{24})?")
 
 
@@ -53,6 +55,8 @@ def check_tids(tids: Sequence[str]) -> None:
     """Raise :class:`MismatchError` for what can't be the ids of transfers."""
     if not tids:
         raise MismatchError("tids", "is empty")
+    if len(tids) > MOST_TIDS:
+        raise MismatchError("tids", f"at most {MOST_TIDS} are expected")
     for at, tid in enumerate(tids):
         if _TID.fullmatch(tid) is None:
             raise MismatchError(f"tids[{at}]", "32 hex digits, or the last 8, are expected")

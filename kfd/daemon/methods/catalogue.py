@@ -17,6 +17,7 @@ from kfd.control.catalogue import (
 from kfd.daemon.admission.offered import checked_meta, offered_files
 from kfd.daemon.methods.calls import Caller, Handlers, check_tids, reply
 from kfd.daemon.methods.changes import Changes
+from kfd.daemon.methods.longanswers import LongAnswers
 from kfd.daemon.operations import AddRequest, CatalogueOperations, OfferedFile
 from kfd.marshal import MismatchError
 from kfd.varlink import Reply
@@ -25,8 +26,11 @@ from kfd.varlink import Reply
 class CatalogueMethods:
     """Who may send may add; to have everything written again is for the owners."""
 
-    def __init__(self, operations: CatalogueOperations, changes: Changes) -> None:
+    def __init__(
+        self, operations: CatalogueOperations, changes: Changes, long: LongAnswers
+    ) -> None:
         self._operations = operations
+        self._long = long
         self._changes = changes
 
     def handlers(self) -> Handlers:
@@ -37,10 +41,11 @@ class CatalogueMethods:
             "RetryCatalogue": self._retry,
         }
 
-    def _list(self, parameters: ListCataloguesParameters, _: Caller) -> Iterator[Reply]:
+    def _list(self, parameters: ListCataloguesParameters, caller: Caller) -> Iterator[Reply]:
         if not 0 <= parameters.limit <= MAX_LISTED:
             raise MismatchError("limit", f"0 to {MAX_LISTED} is expected")
-        yield reply(self._operations.list_catalogues(parameters.catalogue, parameters.limit))
+        with self._long.room(parameters.limit, caller):
+            yield reply(self._operations.list_catalogues(parameters.catalogue, parameters.limit))
 
     def _add(self, parameters: AddToCatalogueParameters, caller: Caller) -> Iterator[Reply]:
         meta = checked_meta(parameters.meta)

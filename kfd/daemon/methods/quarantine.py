@@ -12,6 +12,7 @@ from kfd.control.quarantine import (
     ShowQuarantinedParameters,
 )
 from kfd.daemon.methods.calls import Caller, Handlers, check_tids, reply
+from kfd.daemon.methods.longanswers import LongAnswers
 from kfd.daemon.operations import QuarantineOperations
 from kfd.marshal import MismatchError
 from kfd.varlink import Reply
@@ -20,8 +21,9 @@ from kfd.varlink import Reply
 class QuarantineMethods:
     """Who may look may list and show; to release and to purge is for the owners."""
 
-    def __init__(self, operations: QuarantineOperations) -> None:
+    def __init__(self, operations: QuarantineOperations, long: LongAnswers) -> None:
         self._operations = operations
+        self._long = long
 
     def handlers(self) -> Handlers:
         return {
@@ -31,10 +33,11 @@ class QuarantineMethods:
             "Purge": self._purge,
         }
 
-    def _list(self, parameters: ListQuarantineParameters, _: Caller) -> Iterator[Reply]:
+    def _list(self, parameters: ListQuarantineParameters, caller: Caller) -> Iterator[Reply]:
         if not 1 <= parameters.limit <= MAX_LISTED:
             raise MismatchError("limit", f"1 to {MAX_LISTED} is expected")
-        yield reply(self._operations.list_quarantine(parameters.route, parameters.limit))
+        with self._long.room(parameters.limit, caller):
+            yield reply(self._operations.list_quarantine(parameters.route, parameters.limit))
 
     def _show(self, parameters: ShowQuarantinedParameters, _: Caller) -> Iterator[Reply]:
         check_tids([parameters.tid])

@@ -15,6 +15,7 @@ from kfd.control.transfers import (
 )
 from kfd.daemon.methods.calls import Caller, Handlers, check_tids, reply
 from kfd.daemon.methods.changes import Changes, Pace
+from kfd.daemon.methods.longanswers import LongAnswers
 from kfd.daemon.operations import Asker, TransferOperations
 from kfd.marshal import MismatchError
 from kfd.paths import MAX_PATH
@@ -26,8 +27,9 @@ MOST_CONDITIONS = 16  # on the metadata, in one List
 class TransferMethods:
     """What is asked of transfers."""
 
-    def __init__(self, operations: TransferOperations, changes: Changes) -> None:
+    def __init__(self, operations: TransferOperations, changes: Changes, long: LongAnswers) -> None:
         self._operations = operations
+        self._long = long
         self._changes = changes
 
     def handlers(self) -> Handlers:
@@ -39,7 +41,7 @@ class TransferMethods:
             "Retry": self._retry,
         }
 
-    def _list(self, parameters: ListParameters, _: Caller) -> Iterator[Reply]:
+    def _list(self, parameters: ListParameters, caller: Caller) -> Iterator[Reply]:
         limit = parameters.limit
         if not 1 <= limit <= MAX_LISTED:
             raise MismatchError("limit", f"1 to {MAX_LISTED} is expected")
@@ -47,21 +49,23 @@ class TransferMethods:
             raise MismatchError("meta", f"at most {MOST_CONDITIONS} are expected")
         if len(parameters.name or "") > MAX_PATH:
             raise MismatchError("name", "is longer than any path")
-        transfers = self._operations.list_transfers(parameters)
-        complete = len(transfers) == limit or self._operations.looks_at_all(parameters)
-        yield reply(ListReply(transfers, complete))
+        with self._long.room(limit, caller):
+            transfers = self._operations.list_transfers(parameters)
+            complete = len(transfers) == limit or self._operations.looks_at_all(parameters)
+            yield reply(ListReply(transfers, complete))
 
     def _wait(self, parameters: WaitParameters, caller: Caller) -> Iterator[Reply]:
         check_tids(parameters.tids)
         pace = Pace()
         for _ in self._changes.follow(caller):
-            transfers = self._operations.transfers(parameters.tids)
-            reached = all(one.state.reached(parameters.until) for one in transfers)
-            if reached or not caller.more:
-                yield reply(WaitReply(transfers))
-                return
-            if pace.due(transfers):
-                yield reply(WaitReply(transfers), continues=True)
+            with self._long.room(len(parameters.tids), caller):
+                transfers = self._operations.transfers(parameters.tids)
+                reached = all(one.state.reached(parameters.until) for one in transfers)
+                if reached or not caller.more:
+                    yield reply(WaitReply(transfers))
+                    return
+                if pace.due(transfers):
+                    yield reply(WaitReply(transfers), continues=True)
 
     def _show(self, parameters: ShowParameters, _: Caller) -> Iterator[Reply]:
         check_tids([parameters.tid])
@@ -77,8 +81,9 @@ class TransferMethods:
         if not parameters.failed:
             tids = parameters.tids or []
             check_tids(tids)
-            done = self._operations.retry(tids, asker)
-            yield reply(RetryReply(done.transfers, done.refused))
+            with self._long.room(len(tids), caller):
+                done = self._operations.retry(tids, asker)
+                yield reply(RetryReply(done.transfers, done.refused))
             return
         if parameters.tids:
             raise MismatchError("failed", "goes without tids")

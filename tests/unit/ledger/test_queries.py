@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from kfd.control import Direction, ListParameters, State
-from kfd.daemon.ledger import Ledger, incoming, known, outgoing, publications, queries
+from kfd.daemon.ledger import Ledger, answersize, incoming, known, outgoing, publications, queries
 from kfd.daemon.ledger.outgoing import LARGE, SMALL
-from kfd.errors import ExitCode, NoSuchTransferError, UsageError
+from kfd.errors import ExitCode, KfdError, NoSuchTransferError, UsageError
 from tests.parts import TOPIC_ID, Sent, version
 from tests.unit.ledger.incoming_files import publish, received
 from tests.unit.ledger.outgoing_files import accept_one, end
@@ -130,3 +130,16 @@ def test_nothing_asked_in_passing_reads_the_history(
     for detail in reader.plans:
         assert not detail.startswith("SCAN") or any(name in detail for name in small), detail
         assert ask is outgoing.sending or "TEMP B-TREE FOR ORDER BY" not in detail, detail
+
+
+def test_names_that_are_too_long_for_one_answer(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused before they are all in memory; fewer of them are shown."""
+    monkeypatch.setattr(answersize, "MAX_NAMES", 10)
+    for name in (b"aaaa", b"bbbb", b"cccc"):
+        accept_one(ledger, version(name))
+    with pytest.raises(KfdError, match="too long for one answer"):
+        queries.newest(ledger.reader(), "here", ListParameters(limit=3))
+    shown = queries.newest(ledger.reader(), "here", ListParameters(limit=2))
+    assert [one.path for one in shown] == ["cccc", "bbbb"]
