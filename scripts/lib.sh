@@ -144,6 +144,27 @@ need_fault_tools() {
     [ $# -eq 0 ] || install_packages "$@"
 }
 
+# need_promtool: Prometheus's program that tries alerts, out of its package: installed, that would
+# also start a Prometheus. Elsewhere than on Debian these tests are skipped.
+need_promtool() {
+    command -v promtool >/dev/null && return
+    tools=$checkout/.promtool
+    if [ ! -x "$tools/usr/bin/promtool" ] && command -v apt-get >/dev/null; then
+        say "fetching promtool ..."
+        fetch_promtool || { quietly apt_get update && fetch_promtool; } || say "there is none to be had"
+    fi
+    PATH=$PATH:$tools/usr/bin
+}
+
+fetch_promtool() {
+    rm -rf "$tools"
+    mkdir -p "$tools"
+    (
+        cd "$tools" && apt-get -q download prometheus &&
+            dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool && rm ./*.deb
+    ) >/dev/null 2>&1
+}
+
 # own_broker NAME: one in a directory of its own, so that a user's is left alone; ended and removed
 # on exit, with those that tests have beside it. Two runs of that name take turns; what a killed run
 # left is ended first.
