@@ -81,12 +81,14 @@ class Daemon(Process):
 class Sender(Daemon):
     """A daemon that watches a directory, and has sent a file, so that all is connected."""
 
-    def __init__(self, home: Path, bootstrap: str, topic: str, **settings: Any) -> None:
+    def __init__(
+        self, home: Path, bootstrap: str, topic: str, wire: str = "kfd", **settings: Any
+    ) -> None:
         self._home = home
         self.watched = home / "watched"
         self.watched.mkdir()
-        uploads = {"bench": {"directory": str(self.watched), "topic": topic}}
-        super().__init__(home, "sender", bootstrap, uploads=uploads, **settings)
+        route = {"directory": str(self.watched), "topic": topic, "format": wire}
+        super().__init__(home, "sender", bootstrap, uploads={"bench": route}, **settings)
 
     def prepare(self) -> None:
         super().prepare()
@@ -122,21 +124,23 @@ def _known(route: UploadRoute) -> int:
 class Receiver(Daemon):
     """A daemon that publishes, all of whose consumers have their share of the topic."""
 
-    def __init__(self, home: Path, site: Site, topic: str) -> None:
+    def __init__(self, home: Path, site: Site, topic: str, wire: str = "kfd") -> None:
         self.published = home / "published"
         download = {
             "topic": topic,
             "directory": str(self.published),
             "layout": "{path}",
             "group": topic,
+            "format": wire,
         }
         super().__init__(home, "receiver", site.broker.bootstrap, downloads={"bench": download})
         self._broker = site.broker
         self._group = topic
+        self._consumers = CONSUMERS if wire == "kfd" else 1  # the other needs all partitions
 
     def prepare(self) -> None:
         super().prepare()
-        self._broker.wait_for_group(self._group, CONSUMERS)
+        self._broker.wait_for_group(self._group, self._consumers)
 
     def wait_published(self, count: int) -> float:
         """When so many files were published, as the ledger noted it."""

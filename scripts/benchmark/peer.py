@@ -69,7 +69,7 @@ class Peer:
     def publish(self, files: Files) -> Timing:
         """From the first file in the directory until all have all of their bytes."""
         topic = self._filled_topic(files)
-        with self._site.home() as home, self._receiver(home, topic) as receiver:
+        with self._site.home() as home, self.receiver(home, topic) as receiver:
             output = home / "output"
             names = {path.name for path in files.paths()}
             settle_disk()
@@ -88,7 +88,7 @@ class Peer:
             arguments = ["--chunk_size", str(PUBLISHED_CHUNK), str(watched)]
             with (
                 self._program("DataFileUploadDirectory", home, topic, arguments) as sender,
-                self._receiver(home, topic) as receiver,
+                self.receiver(home, topic) as receiver,
             ):
                 self._wait_until_watching(watched, topic)
                 seconds = latencies(watched, home / "output", count)
@@ -96,15 +96,15 @@ class Peer:
 
     def _upload(self, topic: str, files: Files, chunk_size: int) -> Timing:
         records = files.count * math.ceil(files.size / chunk_size)
-        with self._site.home() as home:
-            name, *arguments = _how_to_send(files, home / "watched")
-            starting = self._starting(name)
-            settle_disk()
-            began = time.time() + starting
-            arguments += ["--chunk_size", str(chunk_size)]
-            with self._program(name, home, topic, arguments) as sender:
-                ended = _when(sender, lambda: self._site.broker.records(topic) >= records)
-                return Timing(ended - began, {"peer": sender.usage()})
+        with (
+            self._site.home() as home,
+            self.sender(home, topic, files, chunk_size) as (
+                sender,
+                began,
+            ),
+        ):
+            ended = _when(sender, lambda: self._site.broker.records(topic) >= records)
+            return Timing(ended - began, {"peer": sender.usage()})
 
     def _filled_topic(self, files: Files) -> str:
         """A topic with these files in the peer's format, sent once and kept."""
@@ -132,7 +132,21 @@ class Peer:
         return self._startings[name]
 
     @contextmanager
-    def _receiver(self, home: Path, topic: str) -> Iterator[Process]:
+    def sender(
+        self, home: Path, topic: str, files: Files, chunk_size: int
+    ) -> Iterator[tuple[Process, float]]:
+        """A program that sends these files, and when it had started."""
+        name, *arguments = _how_to_send(files, home / "watched")
+        starting = self._starting(name)
+        settle_disk()
+        began = time.time() + starting
+        arguments += ["--chunk_size", str(chunk_size)]
+        with self._program(name, home, topic, arguments) as program:
+            yield program, began
+
+    @contextmanager
+    def receiver(self, home: Path, topic: str) -> Iterator[Process]:
+        """It puts files together in ``home/output``."""
         output = home / "output"
         output.mkdir()
         with self._program("DataFileDownloadDirectory", home, topic, [str(output)]) as program:
