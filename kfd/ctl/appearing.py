@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,12 +19,12 @@ _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
 def appearing(file: Path, mode: int = 0o600, *, replace: bool = True) -> Iterator[int]:
     """A new file beside ``file``, whose descriptor this gives; it gets its name at the end.
 
-    With ``replace``, what has that name is replaced, else it stays. Raises :class:`KfdError`.
+    With ``replace``, a file that has that name is replaced, else it stays; a device, a FIFO or a
+    link stays in any case. Raises :class:`KfdError`.
     """
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     try:
-        if not replace and os.path.lexists(file):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        _check_replaceable(file, replace=replace)
         descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, mode)
         try:
             yield descriptor
@@ -41,8 +42,20 @@ def appearing(file: Path, mode: int = 0o600, *, replace: bool = True) -> Iterato
             os.unlink(temporary)
 
 
+def _check_replaceable(file: Path, *, replace: bool) -> None:
+    """For root a rename over ``/dev/null`` would succeed."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(file.lstat().st_mode):
+            raise KfdError(
+                "is there already, and is no regular file", where=str(file), fix="give another FILE"
+            )
+        if not replace:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+
+
 def _name(temporary: Path, file: Path, *, replace: bool) -> None:
     if replace:
+        _check_replaceable(file, replace=True)  # as it is now: hours may have gone by
         os.rename(temporary, file)
         return
     try:

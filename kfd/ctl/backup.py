@@ -19,7 +19,7 @@ from kfd.units import human_size
 def backup_command(settings: Settings, file: Path) -> None:
     """Write a copy of kfd's ledger to FILE, while kfd works.
 
-    FILE appears when it is whole and durable; what had its name is replaced. Only root and kfd's
+    FILE appears when it is whole and durable; a file that had its name is replaced. Only root and kfd's
     user may read it.
     """
     with settings.connect() as client, appearing(file) as descriptor:

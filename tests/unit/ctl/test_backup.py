@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from kfd.errors import KfdError
 from tests.control import MemoryOperations
 from tests.unit.ctl.kfdctl import run, run_json
+from tests.unit.server.users import needs_root
 
 
 @pytest.fixture
@@ -53,3 +56,24 @@ def test_where_nothing_can_be_written(served: Path, place: Path) -> None:
     code, _, err = run("--socket", served, "backup", place / "missing" / "ledger.db")
     assert code == 1
     assert "can't be written: No such file or directory" in err
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link", "device"])
+def test_only_files_are_replaced(served: Path, place: Path, kind: str) -> None:
+    """``/dev/null`` as FILE would be none afterwards, for all programs of the host."""
+    file = place / "there"
+    if kind == "fifo":
+        os.mkfifo(file)
+    elif kind == "link":
+        file.symlink_to(place / "elsewhere")
+    else:
+        needs_root()
+        os.mknod(file, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    before = file.lstat()
+    code, _, err = run("--socket", served, "backup", file)
+    assert (code, err) == (
+        1,
+        f"{file}: is there already, and is no regular file\n  fix: give another FILE\n",
+    )
+    assert os.path.samestat(before, file.lstat())
+    assert list(place.iterdir()) == [file]
