@@ -20,7 +20,7 @@ from blake3 import blake3
 from kfd.openmsistream import Chunk
 from kfd.transfer import OpenTransfer, Spread, State
 from kfd.verdict import Append, Drop, Failed, Skip, Undecided, Verdict
-from kfd.wire import TID_SIZE, Begin, Reason
+from kfd.wire import TID_SIZE, Begin, Reason, file_time
 
 ORIGIN: Final = "openmsistream"  # of all files of the peer's, whose records name none
 MODE: Final = 0o666  # likewise; less what the route's file_mode takes away
@@ -28,8 +28,6 @@ MODE: Final = 0o666  # likewise; less what the route's file_mode takes away
 MAX_OPEN: Final = 16_384  # files that may be open on a topic: partitions are not read in step
 MAX_PAGES: Final = 65_536  # of the bitmaps of all of them
 _PAGE: Final = 4096  # chunks whose places are noted together
-# 64 bits of ns, less some seconds: file systems round times down
-_LATEST: Final = 9_223_372_000 * 10**9
 
 _SKIP: Final = Skip()
 _UNDECIDED: Final = Undecided()
@@ -302,7 +300,7 @@ class Gathering:
             instance=b"",
             generation=0,
             size=chunk.total * chunk.chunk_size,
-            mtime_ns=max(-_LATEST, min(mtime_ns, _LATEST)),
+            mtime_ns=file_time(mtime_ns),
             mode=MODE,
             chunk_size=chunk.chunk_size,
             chunks=chunk.total,

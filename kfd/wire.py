@@ -30,6 +30,7 @@ DIGEST_SIZE: Final = 32
 MAX_META: Final = 4096  # bytes of UTF-8, keys and values together
 
 _INT_LIMIT: Final = 2**63
+_LATEST: Final = 9_223_372_000 * 10**9  # ns; 64 bits less some seconds
 _MAX_NESTING: Final = 8
 _ORIGIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
@@ -133,6 +134,12 @@ _END_TYPES: Final[Mapping[str, type]] = {"size": int, "chunks": int, "digest": b
 def chunk_count(size: int, chunk_size: int) -> int:
     """How many chunks a file of ``size`` bytes has; an empty one has one."""
     return max(1, -(-size // chunk_size))
+
+
+def file_time(mtime_ns: int) -> int:
+    """The time nearest to it that a file can be given: file systems round down, and what they made
+    of it must still have 64 bits."""
+    return max(-_LATEST, min(mtime_ns, _LATEST))
 
 
 def new_tid(now_ms: int, random: bytes) -> bytes:

@@ -19,8 +19,8 @@ from kfd.units import human_size
 def backup_command(settings: Settings, file: Path) -> None:
     """Write a copy of kfd's ledger to FILE, while kfd works.
 
-    FILE appears when it is whole and durable; a file that had its name is replaced. Only root and kfd's
-    user may read it.
+    FILE appears when it is whole and durable; a file that had its name is replaced. Only root and
+    kfd's user may read it.
     """
     with settings.connect() as client, appearing(file) as descriptor:
         size = client.call(BackupParameters(), BackupReply, (descriptor,), timeout=None).size

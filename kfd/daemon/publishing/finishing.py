@@ -14,6 +14,7 @@ from kfd.daemon.publishing.destination import Destination
 from kfd.daemon.publishing.mark import Mark, write_mark
 from kfd.daemon.publishing.naming import Plan, Rejection
 from kfd.daemon.publishing.partials import DISK_ERRORS, DiskError, Partials
+from kfd.wire import file_time
 
 Planned = tuple[Complete, Plan]
 Ready = tuple[Complete, Plan, Received]
@@ -85,7 +86,8 @@ class Finishing:
             os.fchown(fd, -1, self._rules.group)
         if one.transfer.saved:
             partialmark.remove(fd)
-        os.utime(fd, ns=(begin.mtime_ns, begin.mtime_ns))
+        mtime_ns = file_time(begin.mtime_ns)
+        os.utime(fd, ns=(mtime_ns, mtime_ns))
         status = os.fstat(fd)
         write_mark(fd, Mark.of(one.transfer.tid, begin, status.st_mtime_ns))
         # last: a file that nobody may write takes no mark any more, not even by its owner

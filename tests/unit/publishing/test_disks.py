@@ -51,6 +51,24 @@ def test_coarse_timestamps_are_no_edit(
     assert parts.visible() == {b"run.trc": b"new"}
 
 
+@pytest.mark.parametrize("mtime_ns", [-(2**63), 2**63 - 1])
+def test_no_time_that_a_file_system_rounds_beyond_64_bits(
+    parts: Receiving, stream: Stream, monkeypatch: pytest.MonkeyPatch, mtime_ns: int
+) -> None:
+    """It would end the consumer, and again after each start; cifs rounds so, and isn't here."""
+    utime, given = os.utime, list[int]()
+
+    def noted(path: Any, *, ns: tuple[int, int]) -> None:
+        given.extend(ns)
+        utime(path, ns=ns)
+
+    monkeypatch.setattr(os, "utime", noted)
+    stream.receive(Sent(b"x", mtime_ns=mtime_ns))
+    assert parts.visible() == {b"run.trc": b"x"}
+    assert given
+    assert all(abs(one) + 2 * 10**9 < 2**63 for one in given)
+
+
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOSYS, errno.ENOTSUP])
 def test_file_system_without_noreplace(
     parts: Receiving, stream: Stream, monkeypatch: pytest.MonkeyPatch, code: int
