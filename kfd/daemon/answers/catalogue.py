@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kfd import control
 from kfd.control.catalogue import (
     Added,
     Catalogue,
@@ -22,8 +21,6 @@ from kfd.paths import escape
 
 __all__ = ["CatalogueAnswers", "standings"]
 
-_SHOWN = control.MAX_LISTED  # refused rows in an answer to who waits
-
 
 class CatalogueAnswers:
     """Over the ledger's outbox, and the stages that empty it."""
@@ -35,7 +32,8 @@ class CatalogueAnswers:
     def list_catalogues(self, name: str | None, limit: int) -> ListCataloguesReply:
         names = self._names(name, known=name is not None)
         shown = [one for one in standings(self._ledger, self._catalogues) if one.name in names]
-        return ListCataloguesReply(shown, self._refused(name, limit))
+        found = cataloguing.refused(self._ledger.reader(), name, limit)
+        return ListCataloguesReply(shown, [_shown(one) for one in found])
 
     def add(self, request: AddRequest) -> list[Added]:
         names = self._names(request.catalogue)
@@ -53,8 +51,9 @@ class CatalogueAnswers:
     def added(self, tids: Sequence[str], name: str | None) -> WaitForCatalogueReply:
         keys = [bytes.fromhex(tid) for tid in tids]
         owed = cataloguing.owed(self._ledger.reader(), keys, self._names(name))
-        refused = self._refused(name, _SHOWN, set(keys))
-        return WaitForCatalogueReply([tid for tid in tids if bytes.fromhex(tid) in owed], refused)
+        found = cataloguing.refused_added(self._ledger.reader(), name, keys)
+        waiting = [tid for tid in tids if bytes.fromhex(tid) in owed]
+        return WaitForCatalogueReply(waiting, [_shown(one) for one in found])
 
     def retry_catalogue(self, name: str | None, *, everything: bool) -> RetryCatalogueReply:
         names = self._names(name)
@@ -71,15 +70,6 @@ class CatalogueAnswers:
             shown = escape(file.name or file.source or b"")
             return Added(None, shown, 0, None, error.what, error.fix)
 
-    def _refused(
-        self, name: str | None, limit: int, tids: set[bytes] | None = None
-    ) -> list[RefusedRow]:
-        found = cataloguing.refused(self._ledger.reader(), name, limit, tids)
-        return [
-            RefusedRow(one.sink, one.tid.hex(), escape(one.path), one.reason, one.at)
-            for one in found
-        ]
-
     def _names(self, name: str | None, *, known: bool = True) -> list[str]:
         """The catalogues that are meant. Raises :class:`UsageError` where there is none."""
         names = list(self._catalogues.settings())
@@ -90,6 +80,10 @@ class CatalogueAnswers:
         if name is not None and name not in names:
             raise UsageError(f"there is no catalogue {name}", fix=f"one of: {', '.join(names)}")
         return names if name is None else [name]
+
+
+def _shown(row: cataloguing.RefusedRow) -> RefusedRow:
+    return RefusedRow(row.sink, row.tid.hex(), escape(row.path), row.reason, row.at)
 
 
 def standings(ledger: Ledger, catalogues: Catalogues) -> list[Catalogue]:

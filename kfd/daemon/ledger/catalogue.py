@@ -117,22 +117,30 @@ def prune(writer: Connection, older_than: float, limit: int) -> int:
     """Delete what is left of sinks that are gone, what was added before ``older_than`` (epoch
     seconds) and is owed to none, and refusals of files that the ledger no longer has. How many, at
     most ``limit`` of a kind."""
-    deleted = 0
-    for table in ("catalogue_row", "catalogue_refused"):
-        deleted = max(
-            deleted,
-            writer.execute(
-                f"DELETE FROM {table} WHERE (sink, kind, ref) IN (SELECT sink, kind, ref"
-                f" FROM {table} WHERE sink NOT IN (SELECT id FROM catalogue_sink) LIMIT ?)",
-                (limit,),
-            ).rowcount,
-        )
+    left = [_prune_gone(writer, table, limit) for table in ("catalogue_row", "catalogue_refused")]
     old = writer.execute(
         "DELETE FROM added_file WHERE id IN (SELECT id FROM added_file WHERE added_at < ?"
         f" AND NOT {is_owed(Kind.ADDED)} LIMIT ?)",
         (older_than, limit),
     ).rowcount
-    return max(deleted, old, *(_prune_refused(writer, kind, limit) for kind in Kind))
+    return max(*left, old, *(_prune_refused(writer, kind, limit) for kind in Kind))
+
+
+def _prune_gone(writer: Connection, table: str, limit: int) -> int:
+    """Steps from sink to sink by the primary key: others may be owed millions of rows."""
+    gone = writer.execute(
+        f"WITH RECURSIVE has(sink) AS (SELECT min(sink) FROM {table} UNION ALL"
+        f" SELECT (SELECT min(sink) FROM {table} WHERE sink > has.sink) FROM has"
+        " WHERE has.sink IS NOT NULL) SELECT sink FROM has"
+        " WHERE sink NOT IN (SELECT id FROM catalogue_sink) LIMIT 1"
+    ).fetchone()
+    if gone is None:
+        return 0
+    return writer.execute(
+        f"DELETE FROM {table} WHERE (sink, kind, ref) IN"
+        f" (SELECT sink, kind, ref FROM {table} WHERE sink = ? LIMIT ?)",
+        (*gone, limit),
+    ).rowcount
 
 
 def _prune_refused(writer: Connection, kind: Kind, limit: int) -> int:

@@ -86,36 +86,41 @@ def owed(reader: Connection, tids: Iterable[bytes], sinks: Sequence[str]) -> set
 
 
 _PATH = 2
-_REFUSED = (
-    "SELECT s.name, t.tid, t.path, r.reason, r.refused_at FROM catalogue_refused r"
-    " JOIN catalogue_sink s ON s.id = r.sink"
-)
+_REFUSED = "SELECT s.name, t.tid, t.path, r.reason, r.refused_at FROM"
 
 
-def refused(
-    reader: Connection, sink: str | None, limit: int, tids: Collection[bytes] | None = None
-) -> list[RefusedRow]:
-    """Rows that sinks, or this one, have refused, the newest first, at most ``limit`` of a kind;
-    ``tids``: only those of these."""
-    found = [one for kind in TABLES for one in _refused_of(reader, kind, sink, limit, tids)]
+def refused(reader: Connection, sink: str | None, limit: int) -> list[RefusedRow]:
+    """Rows that sinks, or this one, have refused, the newest first, at most ``limit`` of a kind."""
+    found = [one for kind in TABLES for one in _newest_refused(reader, kind, sink, limit)]
     return sorted(found, key=lambda one: one.at, reverse=True)
 
 
-def _refused_of(
-    reader: Connection, kind: Kind, sink: str | None, limit: int, tids: Collection[bytes] | None
+def _newest_refused(
+    reader: Connection, kind: Kind, sink: str | None, limit: int
 ) -> list[RefusedRow]:
-    """The newest of a kind."""
-    chosen = (
-        f"{_REFUSED} JOIN {TABLES[kind]} t ON t.id = r.ref WHERE r.kind = {kind:d}"
-        " AND (? IS NULL OR s.name = ?)"
+    rows = reader.execute(
+        f"{_REFUSED} catalogue_refused r CROSS JOIN catalogue_sink s ON s.id = r.sink"
+        f" CROSS JOIN {TABLES[kind]} t ON t.id = r.ref"
+        f" WHERE r.kind = {kind:d} AND (? IS NULL OR s.name = ?)"
+        " ORDER BY r.refused_at DESC LIMIT ?",
+        (sink, sink, limit),
     )
-    newest = f"ORDER BY r.refused_at DESC LIMIT {limit:d}"
-    if tids is None:
-        found = reader.execute(f"{chosen} {newest}", (sink, sink))
-        return [RefusedRow(*row) for row in bounded(found, _PATH)]
-    of_these = f"{chosen} AND t.tid IN {bulk.PLACE} {newest}"
-    rows = bulk.select(reader, of_these, (sink, sink), sorted(tids))
-    return sorted((RefusedRow(*row) for row in rows), key=lambda one: one.at, reverse=True)[:limit]
+    return [RefusedRow(*row) for row in bounded(rows, _PATH)]
+
+
+def refused_added(
+    reader: Connection, sink: str | None, tids: Collection[bytes]
+) -> list[RefusedRow]:
+    """Of the files with these tids that were added by hand, what sinks, or this one, refused."""
+    rows = bulk.select(
+        reader,
+        f"{_REFUSED} {TABLES[Kind.ADDED]} t CROSS JOIN catalogue_sink s"
+        f" CROSS JOIN catalogue_refused r ON r.sink = s.id AND r.kind = {Kind.ADDED:d}"
+        f" AND r.ref = t.id WHERE (? IS NULL OR s.name = ?) AND t.tid IN {bulk.PLACE}",
+        (sink, sink),
+        sorted(tids),
+    )
+    return sorted((RefusedRow(*row) for row in rows), key=lambda one: one.at, reverse=True)
 
 
 def retry(writer: Connection, sink: str | None) -> int:

@@ -320,6 +320,7 @@ CREATE TABLE catalogue_refused (          -- for good; nobody tries again before
     refused_at REAL NOT NULL,
     PRIMARY KEY (sink, kind, ref)
 ) WITHOUT ROWID;
+CREATE INDEX catalogue_refused_at ON catalogue_refused (kind, refused_at);
 
 CREATE TABLE added_file (                 -- by kfdctl catalogue add, without being sent
     id       INTEGER PRIMARY KEY,

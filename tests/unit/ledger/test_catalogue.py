@@ -204,11 +204,43 @@ def test_who_asks_for_certain_rows_is_not_told_of_newer_ones_instead(ledger: Led
         ledger.write(partial(cataloguing.add, files=[one], sinks=["lab"]))
         write_all(ledger, "lab", one.path)
     oldest, tids = files[0], {one.tid for one in files}
-    (found,) = cataloguing.refused(ledger.reader(), None, 1, {oldest.tid})
+    (found,) = cataloguing.refused_added(ledger.reader(), None, {oldest.tid})
     assert found.path == oldest.path
-    newest = cataloguing.refused(ledger.reader(), "lab", 2, tids)
-    assert [one.path for one in newest] == [b"0099", b"0098"]
-    assert cataloguing.refused(ledger.reader(), None, 1, set()) == []
+    newest = cataloguing.refused_added(ledger.reader(), "lab", tids)
+    assert [one.path for one in newest[:2]] == [b"0099", b"0098"]
+    assert cataloguing.refused_added(ledger.reader(), None, set()) == []
+
+
+def test_looks_at_what_was_refused_do_not_read_all_of_it(ledger: Ledger) -> None:
+    """A wrong column may have it grow by a week's files."""
+    configure(ledger, lab="false")
+    asked: list[str] = []
+    reader = ledger.reader()
+    reader.set_trace_callback(asked.append)
+    cataloguing.refused(reader, None, 20)
+    cataloguing.refused_added(reader, None, {bytes(16)})
+    reader.set_trace_callback(None)
+    assert len(asked) == 4
+    for text in asked:
+        plan = [row[3] for row in reader.execute(f"EXPLAIN QUERY PLAN {text}")]
+        assert not any(step.startswith("SCAN r") for step in plan), plan
+        assert not any("TEMP B-TREE" in step for step in plan), plan
+
+
+def test_what_sinks_leave_that_are_gone_is_found_among_what_others_are_owed(ledger: Ledger) -> None:
+    for name in ("first", "second", "third"):
+        configure(ledger, **dict.fromkeys(("kept", name), "false"))
+        for number in range(3):
+            file = added(b"%s%d" % (name.encode(), number))
+            ledger.write(partial(cataloguing.add, files=[file], sinks=["kept", name]))
+    configure(ledger, kept="false")
+    while ledger.write(lambda db: catalogue.prune(db, 0.0, 2)):
+        pass
+    left = ledger.reader().execute(
+        "SELECT s.name, count(*) FROM catalogue_row r LEFT JOIN catalogue_sink s ON s.id = r.sink"
+        " GROUP BY r.sink"
+    )
+    assert left.fetchall() == [("kept", 9)]
 
 
 def test_a_sink_that_comes_is_owed_before_another_goes(ledger: Ledger) -> None:
