@@ -1,8 +1,9 @@
 """One question over HTTP and its answer: bounded in time and size, with no redirect followed.
 
 Each has a connection of its own. The whole of it, whatever the other side does (nothing, a byte a
-second, gigabytes), ends within :data:`SECONDS`, or soon after the daemon begins to stop. Only the
-look-up of a name isn't ours to end: the resolver does it, as ``resolv.conf`` says (10 s and more).
+second, gigabytes), ends within :data:`SECONDS`, or soon after the daemon begins to stop, once it is
+connected. Only the look-up of a name isn't ours to end: the resolver does it, as ``resolv.conf``
+says (10 s and more).
 """
 
 from __future__ import annotations

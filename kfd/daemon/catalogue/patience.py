@@ -23,22 +23,30 @@ def at_most(seconds: float, descriptor: int | None, stopping: threading.Event) -
     if descriptor is None:
         yield
         return
-    # a descriptor of its own: the number of the connection's may be another's by then
-    duplicate = socket.socket(fileno=os.dup(descriptor))
-    done = threading.Event()
-    thread = threading.Thread(
-        target=_watch,
-        args=(seconds, duplicate, stopping, done),
-        name=f"{threading.current_thread().name}-patience",
-        daemon=True,
-    )
-    thread.start()
+    with _duplicate(descriptor) as connection:
+        done = threading.Event()
+        thread = threading.Thread(
+            target=_watch,
+            args=(seconds, connection, stopping, done),
+            name=f"{threading.current_thread().name}-patience",
+            daemon=True,
+        )
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+
+def _duplicate(descriptor: int) -> socket.socket:
+    """The connection by another descriptor: the number of its own may be somebody else's later."""
+    number = os.dup(descriptor)
     try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-        duplicate.close()
+        return socket.socket(fileno=number)
+    except OSError:
+        os.close(number)
+        raise
 
 
 def _watch(
