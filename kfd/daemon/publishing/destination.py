@@ -18,8 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from kfd.daemon.crashpoint import reach
-from kfd.daemon.publishing.renames import RENAME_EXCHANGE, RENAME_NOREPLACE, renameat2
+from kfd.daemon.publishing.renames import RENAME_EXCHANGE, rename_new, renameat2
 from kfd.errors import ConfigError, PermissionProblemError
 from kfd.paths import escape
 from kfd.unit import drop_in, writable
@@ -84,7 +83,8 @@ class Directories:
     def open(self, path: bytes, *, create: bool) -> int:
         """A descriptor of a directory below the root (``b""``: the root itself).
 
-        Raises :class:`OSError`; a component that is a symlink or a file is one.
+        Raises :class:`OSError`, whose ``filename`` is the way from the root to what can't be
+        opened; a component that is a symlink or a file is one.
         """
         if not path:
             return self._root
@@ -98,6 +98,9 @@ class Directories:
             if not create:
                 raise
             opened = self._make(parent, name)
+        except OSError as error:
+            error.filename = path
+            raise
         self._open[path] = opened
         return opened
 
@@ -249,14 +252,12 @@ class Destination:
         os.fsync(self.private)
 
     def publish_new(self, key: PartKey, directory: int, name: bytes) -> None:
-        """Give a partial its final name. Raises :class:`FileExistsError` if that is taken."""
-        if renameat2(self.private, key.name, directory, name, RENAME_NOREPLACE):
-            return
-        # this file system has no RENAME_NOREPLACE; link refuses an existing name as well.
-        # Killed in between: the name has the intended inode, so the start finds it published.
-        os.link(key.name, name, src_dir_fd=self.private, dst_dir_fd=directory)
-        reach("publish.linked")
-        os.unlink(key.name, dir_fd=self.private)
+        """Give a partial its final name. Raises :class:`FileExistsError` if that is taken.
+
+        Killed when it has both names: the final one has the intended inode, so the start finds it
+        published.
+        """
+        rename_new(self.private, key.name, directory, name)
 
     def exchange(self, key: PartKey, directory: int, name: bytes) -> bool:
         """Swap a partial with the file that has its final name; false where that can't be done."""

@@ -18,7 +18,7 @@ from kfd.daemon.ledger.incoming import Published
 from kfd.daemon.publishing.destination import Directories
 from kfd.daemon.publishing.mark import Mark, lineage, read_mark
 from kfd.daemon.publishing.partials import DISK_ERRORS
-from kfd.paths import BadPath, Layout, conflict_name
+from kfd.paths import BadPath, Layout, conflict_name, escape
 from kfd.transfer import OpenTransfer
 from kfd.wire import Begin
 
@@ -99,7 +99,7 @@ class Naming:
         except OSError as error:
             if error.errno in DISK_ERRORS:
                 raise
-            return Rejection("quarantined", f"its name can't be used here: {error.strerror}")
+            return Rejection("quarantined", f"its name can't be used here: {_placed(error)}")
 
     def _place(
         self,
@@ -135,6 +135,12 @@ class Naming:
         if _is_this(mark, transfer):
             return Plan(name, directory, there=status)
         return Rejection("quarantined", "other files have its name and its conflict name")
+
+
+def _placed(error: OSError) -> str:
+    """What is the matter, and with which part of the name, as far as that is known."""
+    place = f": {escape(os.fsencode(error.filename))}" if error.filename else ""
+    return f"{error.strerror}{place}"
 
 
 def look(directory: int, name: bytes) -> tuple[os.stat_result, Mark | None] | None:

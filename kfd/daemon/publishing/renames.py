@@ -7,7 +7,9 @@ import errno
 import os
 from contextlib import suppress
 
-RENAME_NOREPLACE = 1  # linux/fs.h
+from kfd.daemon.crashpoint import reach
+
+_RENAME_NOREPLACE = 1  # linux/fs.h
 RENAME_EXCHANGE = 2
 _renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
 _UNKNOWN = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
@@ -30,7 +32,7 @@ def rename_new(source: int, name: bytes, target: int, new: bytes) -> None:
     Raises :class:`FileExistsError` if that is taken, and :class:`OSError`. Where the file system
     has no such rename, it is done by a second link: killed in between, the file has both names.
     """
-    if not renameat2(source, name, target, new, RENAME_NOREPLACE):
+    if not renameat2(source, name, target, new, _RENAME_NOREPLACE):
         _link_and_unlink(source, name, target, new)
 
 
@@ -42,5 +44,6 @@ def _link_and_unlink(source: int, name: bytes, target: int, new: bytes) -> None:
         theirs = os.stat(new, dir_fd=target, follow_symlinks=False)
         if not os.path.samestat(mine, theirs):
             raise
+    reach("publish.linked")
     with suppress(FileNotFoundError):
         os.unlink(name, dir_fd=source)
