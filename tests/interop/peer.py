@@ -88,8 +88,8 @@ class Peer:
         self._topic = topic
         self._programs = _programs()
         self._started = 0
-        self._config = home / "peer.config"
-        self._config.write_text(_CONFIG.format(bootstrap=bootstrap, group=f"peer-{topic}"))
+        self.config = home / "peer.config"
+        self.config.write_text(_CONFIG.format(bootstrap=bootstrap, group=f"peer-{topic}"))
 
     def downloads(self, directory: Path, *options: str) -> Program:
         """DataFileDownloadDirectory, which puts files together in ``directory``."""
@@ -118,7 +118,7 @@ class Peer:
 
     def _command(self, name: str, *arguments: str) -> list[str]:
         program = str(self._programs / name)
-        return [program, "--config", str(self._config), "--topic_name", self._topic, *arguments]
+        return [program, "--config", str(self.config), "--topic_name", self._topic, *arguments]
 
 
 def put_together(directory: Path) -> dict[bytes, bytes]:

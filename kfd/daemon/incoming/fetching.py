@@ -92,6 +92,7 @@ class Fetcher:
             self.client.assign(partitions)
         else:
             self.client.incremental_assign(partitions)
+        self.client.resume(partitions)  # one that was given up is still paused if it was before
 
     def release(self, partitions: Sequence[TopicPartition]) -> None:
         """Fetch these no more."""
@@ -111,10 +112,9 @@ class Fetcher:
         if not self._membership.whole:
             self.client.incremental_unassign(moved)
         self.read(moved)
-        self.client.resume(moved)
 
     def pause(self) -> None:
-        """Fetch nothing until :meth:`move`; polling goes on, so the group keeps us."""
+        """Fetch nothing until :meth:`read` or :meth:`move`; the group keeps who goes on polling."""
         ours = [of_topic(self._membership, one) for one in self._assignment.partitions]
         self.client.pause(ours)
 
