@@ -30,7 +30,8 @@ from kfd.daemon.outgoing.uploads import ComingUploads, Uploads
 from kfd.daemon.receipts.confirmations import Confirmations
 from kfd.daemon.stage import DeathHandler, Stage
 from kfd.errors import ConfigError, KfdError, all_of, faults_of
-from kfd.kafka import ClusterView, RefusedPropertyError
+from kfd.propertyfaults import property_fault, property_faults
+from kfd.unit import restart
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ class Reloader(Stage):
         self._notifier = notifier
         self._stage_died = on_death
         self._asked: Future[Changes] | None = None
+        self._halfway = False  # routes are stopped, and couldn't be started again; this thread's
         self._lock = threading.Lock()
         self._news = threading.Event()
 
@@ -103,6 +105,8 @@ class Reloader(Stage):
                 if (asked := self._next()) is not None:
                     self._answer(asked)
                 self._parts.uploads.tidy()
+                if self._halfway:
+                    self._go_back()
         finally:
             self._refuse()
 
@@ -121,7 +125,7 @@ class Reloader(Stage):
         try:
             done = self._reload()
         except KfdError as error:
-            refused = _unchanged(error)
+            refused = error if self._halfway else _unchanged(error)
             self._say_refused(refused)
             asked.set_exception(refused)
         except BaseException as error:
@@ -141,7 +145,7 @@ class Reloader(Stage):
             )
         if self._parts.context.life.ending:
             raise KfdError("kfd is finishing its work", fix="start it again: it reads the file")
-        wanted = load(self.path)
+        wanted = load(self.path, property_fault)
         faults, properties = self._faults(wanted)
         if faults:  # before any directory is taken
             raise all_of(in_order(faults))
@@ -164,9 +168,7 @@ class Reloader(Stage):
         try:
             properties = wanted.kafka_properties()
             if properties != self._parts.context.properties:
-                ClusterView(properties)
-        except RefusedPropertyError as error:
-            faults.append(error.placed(wanted.where("kafka", error.name)))
+                faults += property_faults(wanted, properties)
         except KfdError as error:
             faults.append(error)
         return faults, properties
@@ -186,17 +188,42 @@ class Reloader(Stage):
     def _apply(self, target: Config, uploads: ComingUploads, downloads: ComingDownloads) -> None:
         """Let the routes be those of ``target``, or as they were if that can't be done."""
         try:
+            self._parts.catalogues.expect(target)  # before anything goes: the ledger may be full
+        except KfdError:
+            self._parts.downloads.abandon(downloads)
+            raise
+        try:
             self._exchange(target, uploads, downloads)
         except KfdError as error:
             log.warning("the new configuration can't be used, going back: %s", error)
             self._parts.downloads.abandon(downloads)
             if isinstance(error, StuckError):
                 self._parts.context.health.report(SCOPE, "stuck", str(error), error.fix)
-            before = self.config
-            self._exchange(
-                before, self._parts.uploads.prepare(before), self._parts.downloads.prepare(before)
-            )
+            self._go_back()
             raise
+        self._whole_again()
+
+    def _go_back(self) -> None:
+        """Let the routes be those of the configuration in effect. What fails is tried again."""
+        before = self.config
+        try:
+            downloads = self._parts.downloads.prepare(before)
+            try:
+                self._exchange(before, self._parts.uploads.prepare(before), downloads)
+            except BaseException:
+                self._parts.downloads.abandon(downloads)
+                raise
+        except KfdError as error:
+            self._halfway = True
+            self._parts.context.health.report(
+                SCOPE, "halfway", f"routes stand still since a reload failed: {error}", error.fix
+            )
+        else:
+            self._whole_again()
+
+    def _whole_again(self) -> None:
+        self._halfway = False
+        self._parts.context.health.clear(SCOPE, "halfway")
 
     def _exchange(self, target: Config, uploads: ComingUploads, downloads: ComingDownloads) -> None:
         """All that goes is stopped before anything is started: a directory may change sides."""
@@ -204,7 +231,6 @@ class Reloader(Stage):
         parts.uploads.retire(uploads)
         parts.downloads.retire(downloads)
         parts.context.topics.create = target.create_topics
-        parts.catalogues.expect(target)  # before anything new is published
         parts.downloads.take(downloads, self._stage_died)
         parts.uploads.take(uploads, self._stage_died)
         parts.confirmations.use(target.uploads)
@@ -217,7 +243,7 @@ class Reloader(Stage):
         for name in parts.disposing.apply(target.uploads, self._stage_died):
             parts.context.health.report(
                 name, "then", "its share hangs: delivered files are left as they are",
-                "systemctl restart kfd, once the share answers",
+                f"{restart()}, once the share answers",
             )  # fmt: skip
 
     def _say(self, done: Changes) -> None:
@@ -230,7 +256,7 @@ class Reloader(Stage):
         if done.restart:
             health.note(
                 SCOPE, "restart", f"changed, and needs a restart: {', '.join(done.restart)}",
-                "systemctl restart kfd",
+                restart(),
             )  # fmt: skip
         else:
             health.clear(SCOPE, "restart")
@@ -242,7 +268,7 @@ class Reloader(Stage):
             log.error("not reloaded: %s", fault, extra=told)
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         self._parts.context.health.note(
-            SCOPE, "refused", f"not reloaded: {faults[0]}{more}", faults[0].fix
+            SCOPE, "refused", f"not reloaded: {faults[0]}{more}", faults[0].fix, logged=True
         )
 
 

@@ -14,7 +14,9 @@ import pytest
 import yaml
 
 from kfd.config import load
+from kfd.daemon import reload as reload_module
 from kfd.daemon.admission.spool import Spool
+from kfd.daemon.catalogue import catalogues
 from kfd.daemon.catalogue.catalogues import Catalogues
 from kfd.daemon.context import Context
 from kfd.daemon.disposal.disposing import Disposing
@@ -23,7 +25,7 @@ from kfd.daemon.housekeeping import Housekeeper
 from kfd.daemon.incoming import downloads as downloads_module
 from kfd.daemon.incoming.consumer import ConsumerThread
 from kfd.daemon.incoming.downloads import Downloads
-from kfd.daemon.ledger import Ledger
+from kfd.daemon.ledger import Ledger, LedgerError
 from kfd.daemon.metrics.endpoint import Endpoint
 from kfd.daemon.notify import Notifier
 from kfd.daemon.outgoing.uploads import Uploads
@@ -194,6 +196,38 @@ def test_consumers_that_hang(running: Running, monkeypatch: pytest.MonkeyPatch) 
     assert done.changed == ("downloads.in", "downloads.other")
     assert running.downloads.routes["in"].consumers[0] is not hangs
     assert running.health.problems() == []
+
+
+def full(*_: object) -> None:
+    raise LedgerError("the ledger cannot be written", fix="make room")
+
+
+def test_a_full_ledger_stops_nothing(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = running.downloads.routes["in"]
+    monkeypatch.setattr(catalogues.catalogue, "expect", full)
+    running.change(lambda values: values["downloads"]["in"].update(max_size="1GiB"))
+    assert running.refusal().fix.endswith(UNCHANGED)
+    assert running.downloads.routes["in"] is before
+    assert not before.stopped
+    assert all(consumer.alive for consumer in before.consumers)
+
+
+def test_what_cannot_go_back_at_once_does_so_later(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its routes would stand still until somebody looks."""
+    monkeypatch.setattr(reload_module, "TIDY_SECONDS", 0.05)
+    monkeypatch.setattr(running.downloads, "take", full)
+    running.change(lambda values: values["downloads"]["in"].update(max_size="1GiB"))
+    assert UNCHANGED not in running.refusal().fix
+    assert any(
+        problem.text.startswith("routes stand still") for problem in running.health.problems()
+    )
+    assert not any(one.alive for one in running.downloads.routes["in"].consumers)
+    monkeypatch.undo()
+    eventually(lambda: all(one.alive for one in running.downloads.routes["in"].consumers))
+    eventually(lambda: not any(one.degrades for one in running.health.problems()))
+    assert running.downloads.routes["in"].config.max_size != 1 << 30
 
 
 def test_all_that_is_wrong_with_the_directories_is_told_at_once(running: Running) -> None:
