@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from urllib.parse import unquote, unquote_plus
 
 from pydantic import (
     BeforeValidator,
@@ -38,10 +39,20 @@ SentRows = Literal["false", "in-kafka", "delivered"]
 META = "meta."  # before a key of the metadata, which can be a column of its own
 Columns = dict[str, str]  # column → field of a row, or meta.KEY
 
+_PIECE = 4  # characters: shorter pieces of a secret are found in all kinds of text
 MAX_NAME = 63  # bytes: PostgreSQL's; others take longer ones
 
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9_+.-]*)://(?:([^:/@]*)(:.*)?@)?([^@]*)", re.DOTALL)
-_SECRET_OPTION = re.compile(r"([?&][^=&]*(?:pass|pwd|secret|token|key)[^=&]*=)[^&]*", re.IGNORECASE)
+# As SQLAlchemy reads it, which takes the first @ for the end of the password.
+_URL = re.compile(
+    r"(?P<driver>(?P<dialect>[A-Za-z][A-Za-z0-9_]*)(?:\+[A-Za-z0-9_]+)?)://"
+    r"(?:(?P<user>[^:/?@]*)(?::(?P<password>[^@]*))?@)?"
+    r"(?P<place>(?P<host>\[[^/?@\]]*\]|[^:/?@\[\]]*)(?::(?P<port>[^/?@]*))?)"
+    r"(?P<path>(?:/[^?]*)?)(?P<options>(?:\?.*)?)",
+    re.DOTALL,
+)
+_SECRET_OPTION = re.compile(
+    r"([?&][^=&]*(?:pass|pwd|secret|token|key|odbc)[^=&]*=)([^&]*)", re.IGNORECASE
+)
 _TABLE = re.compile(r"[^\x00-\x1f.\"`\[\]]+(\.[^\x00-\x1f.\"`\[\]]+)?")
 _WEB = re.compile(
     r"(https://[^\s@?#/]+|http://(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?)(/[^\s@?#]*)?", re.ASCII
@@ -55,25 +66,80 @@ class DatabaseUrl:
 
     text: str = field(repr=False)
 
+    @property
+    def driver(self) -> str:
+        """``DIALECT``, or ``DIALECT+DRIVER``."""
+        return str(self._parts("driver"))
+
+    def hide(self, text: str, password: str = "") -> str:
+        """What somebody says of it, as people may see it; ``password``: another one."""
+        for secret in sorted({*self._secrets(), password} - {""}, key=len, reverse=True):
+            text = text.replace(secret, HIDDEN)
+        return text
+
     def shown(self) -> str:
         """It as people may see it."""
-        match = _URL.fullmatch(self.text)
-        assert match is not None
-        driver, user, password, rest = match.groups()
+        driver, user, password, place, path, options = self._parts(
+            "driver", "user", "password", "place", "path", "options"
+        )
         hidden = f":{HIDDEN}" if password else ""
         who = "" if user is None else f"{user}{hidden}@"
-        options = _SECRET_OPTION.sub(rf"\g<1>{HIDDEN}", rest)
-        return f"{driver}://{who}{options}"
+        options = _SECRET_OPTION.sub(rf"\g<1>{HIDDEN}", options)
+        return f"{driver}://{who}{place}{path}{options}"
+
+    def _secrets(self) -> set[str]:
+        """What of it must not be shown, whoever repeats it, and in which pieces."""
+        password, options = self._parts("password", "options")
+        values = [password or "", *(value for _, value in _SECRET_OPTION.findall(options))]
+        pieces = [piece for value in values for piece in re.split("[:/?#]", value)]
+        long = [piece for piece in pieces if len(piece) >= _PIECE]
+        texts = [self.text, *values, *long]
+        return {form for text in texts for form in (text, unquote(text), unquote_plus(text))}
+
+    def _parts(self, *names: str) -> Any:
+        match = _URL.fullmatch(self.text)
+        assert match is not None
+        return match.group(*names)
 
 
 def _read_url(text: str) -> DatabaseUrl:
-    # What was found isn't quoted: there may be a password in it.
-    if _URL.fullmatch(text) is None or not text.isprintable():
+    """What was found isn't quoted: there may be a password in it."""
+    found = _URL.fullmatch(text)
+    if "@" in (text if found is None else found["path"] + found["options"]) and not _is_file(found):
+        raise WrongValueError(
+            "more than one @, or one in no place for it",
+            "write %40 for an @ in it, %2F for a /; or password: {file: PATH} beside it",
+        )
+    if found is None or not text.isprintable():
         raise WrongValueError(
             "not the address of a database",
             "write it like postgresql+psycopg://USER@HOST/DATABASE, or sqlite:////absolute/file.db",
         )
+    if found["port"] is not None and not _is_port(found["port"]):
+        raise WrongValueError(
+            "no port of 1 to 65535 after the host's name",
+            "write USER:PASSWORD@HOST:PORT, with %40 for @ and %2F for /, and PORT in digits",
+        )
+    if found["dialect"].lower() == "sqlite" and not _is_file(found):
+        raise WrongValueError(
+            "not an absolute path of SQLite's file",
+            "write sqlite:////absolute/file.db, with four /",
+        )
     return DatabaseUrl(text)
+
+
+def _is_file(found: re.Match[str] | None) -> bool:
+    """Whether it is a file's address: without a host, with an absolute path."""
+    return (
+        found is not None
+        and found["user"] is None
+        and not found["place"]
+        and re.fullmatch("//.*[^/]", found["path"], re.DOTALL) is not None
+    )
+
+
+def _is_port(text: str) -> bool:
+    return re.fullmatch("[0-9]{1,5}", text) is not None and 0 < int(text) < 1 << 16
 
 
 def _read_web(text: str) -> str:
@@ -152,7 +218,7 @@ class SqlCatalogue(Section):
 
     @model_validator(mode="after")
     def _can_tell_rows(self) -> Self:
-        if "tid" not in self.columns.values():
+        if not knows_rows(self):
             fix = "add a column for the field tid: by it a row is known that was written before"
             raise WrongValuesError([Wrong(("columns",), "none is for the tid", fix)])
         return self
@@ -171,7 +237,9 @@ class CasJobsCatalogue(Section):
     ca: Annotated[File | None, Given] = None  # None: those that the system trusts
     context: Annotated[str, Text] = "MyDB"
     table: TableName = "kfd_files"
-    columns: ColumnMap = Field(default_factory=lambda: {"FileName": "name", "FileSize": "size"})
+    columns: ColumnMap = Field(
+        default_factory=lambda: {"FileName": "name", "FileSize": "size", "tid": "tid"}
+    )
     recreate: Flag = False
     sent: WhichSent = "false"
     has_password: ClassVar[bool] = False  # an address with one is refused
@@ -199,6 +267,11 @@ def _ways_in(settings: CasJobsCatalogue) -> Iterator[Wrong]:
             yield Wrong((key,), "beside a token", fix)
         if settings.token is None and value is None:
             yield Wrong((key,), "missing", fix)
+
+
+def knows_rows(settings: AnyCatalogue) -> bool:
+    """Whether a row that is written again is known by its tid: it is there once."""
+    return "tid" in settings.columns.values()
 
 
 def kind_of(entry: object) -> str:

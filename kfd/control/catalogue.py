@@ -73,7 +73,7 @@ class AddToCatalogueReply:
 
 @dataclass(frozen=True, slots=True)
 class WaitForCatalogueParameters:
-    """For files that were added."""
+    """For files that were added; whole tids."""
 
     tids: Sequence[str]
     catalogue: str | None = None
@@ -97,7 +97,7 @@ class RetryCatalogueParameters:
 
 @dataclass(frozen=True, slots=True)
 class RetryCatalogueReply:
-    """``rows`` that were refused are tried again."""
+    """``rows`` that were refused, counted up to 100,000 of each, are tried again."""
 
     catalogues: Sequence[str]
     rows: int

@@ -27,20 +27,35 @@ from kfd.control.catalogue import (
 from kfd.ctl.client import Client
 from kfd.ctl.handover import Order, batches
 from kfd.ctl.meta import parse_meta
-from kfd.ctl.picked import Picked, open_file, pick
-from kfd.ctl.render import clock, count, note, plain, print_json, say, short, table
+from kfd.ctl.picked import ADDING, Picked, open_file, pick
+from kfd.ctl.render import (
+    clock,
+    complain,
+    count,
+    counted,
+    note,
+    plain,
+    print_json,
+    say,
+    say_wrapped,
+    short,
+    table,
+)
 from kfd.ctl.settings import Settings, duration_option, global_options, verb
+from kfd.ctl.texts import check_pairs, check_text
+from kfd.ctl.verbs import VerbGroup
 from kfd.errors import ExitCode, KfdError, TimedOutError, UsageError
 from kfd.units import human_size
 
 _HEADER = "CATALOGUE KIND >WAITING >REFUSED >WRITTEN LAST"
 _SHOWN = 20  # refused rows
-_MOST_COUNTED = 100_000  # rows that wait, by the daemon
 
-_catalogue_option = click.option("--catalogue", metavar="NAME", help="Only this one; else all.")
+_catalogue_option = click.option(
+    "--catalogue", metavar="NAME", callback=check_text, help="Only this one; else all."
+)
 
 
-@click.group(no_args_is_help=False)
+@click.group(cls=VerbGroup, no_args_is_help=False)
 @global_options
 def catalogue_command(**_: object) -> None:
     """Add files to catalogues, and see how these stand."""
@@ -49,7 +64,13 @@ def catalogue_command(**_: object) -> None:
 @catalogue_command.command()
 @click.argument("paths", nargs=-1, required=True, metavar="FILE...")
 @_catalogue_option
-@click.option("--meta", multiple=True, metavar="KEY=VALUE", help="Goes along; repeatable.")
+@click.option(
+    "--meta",
+    multiple=True,
+    metavar="KEY=VALUE",
+    callback=check_pairs,
+    help="Goes along; repeatable.",
+)
 @duration_option("--timeout", help="How long to wait.")
 @verb
 def add(
@@ -70,7 +91,7 @@ def add(
     request = AddToCatalogueParameters([], catalogue, parse_meta(meta))
     deadline = None if timeout is None else time.monotonic() + timeout
     with settings.connect() as client:
-        added = _add(settings, client, request, pick(paths, recursive=False))
+        added = _add(settings, client, request, pick(paths, recursive=False, to_be=ADDING))
         tids = [one.tid for one in added if one.tid is not None]
         refused = _wait(client, tids, catalogue, deadline) if tids else ()
     if settings.as_json:
@@ -91,11 +112,11 @@ def _add(
         added += answers
         for one in answers:
             if one.refused:
-                note(f"kfdctl: {plain(one.path)}: {one.refused}")
-                note(f"  fix: {one.fix}")
+                complain(KfdError(f"{one.path}: {one.refused}", fix=one.fix))
             elif not settings.as_json:
                 size, tid = human_size(one.size), short(one.tid or "")
-                say(f"{plain(one.path)}  {size}  digest {(one.digest or '')[:16]}...  id {tid}")
+                digest = (one.digest or "")[:16]
+                say_wrapped(f"{plain(one.path)}  {size}  digest {digest}...  id {tid}")
     return added
 
 
@@ -185,8 +206,15 @@ def retry(settings: Settings, catalogue: str | None, everything: bool) -> None:
         print_json(catalogues=answer.catalogues, rows=answer.rows)
         return
     names = ", ".join(answer.catalogues)
-    what = "all that the ledger knows" if everything else count(answer.rows, "refused row")
-    say(f"{names}: {what} will be written.  See: kfdctl catalogue status")
+    say_wrapped(f"{names}: {_tried(answer.rows, everything)}  See: kfdctl catalogue status")
+
+
+def _tried(refused: int, everything: bool) -> str:
+    if everything:
+        return "all that the ledger knows will be written."
+    if not refused:
+        return "none was refused; rows that wait are tried now."
+    return f"{counted(refused, 'refused row')} will be written, and what waits."
 
 
 def _row(one: Catalogue) -> list[str]:
@@ -198,11 +226,6 @@ def _row(one: Catalogue) -> list[str]:
         f"{one.written:,}",
         clock(one.written_at) if one.written_at is not None else "-",
     ]
-
-
-def counted(number: int) -> str:
-    """A count that the daemon ends somewhere."""
-    return f"{number:,}" + ("+" if number >= _MOST_COUNTED else "")
 
 
 def _tell_refused(refused: Sequence[RefusedRow]) -> None:

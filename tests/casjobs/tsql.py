@@ -53,6 +53,7 @@ class Table:
     columns: list[Column]
     key: list[str] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
+    trigger: Callable[[dict[str, Any]], bool] = lambda _: True  # False: it raises
 
     def named(self, name: str) -> Column:
         for column in self.columns:
@@ -432,6 +433,8 @@ def _put(target: Table, into: list[str], rows: list[list[Value]], key: list[str]
                     f"Cannot insert the value NULL into column '{column.name}'; column does not"
                     " allow nulls. INSERT fails."
                 )
+        if not target.trigger(row):
+            raise SqlError("The transaction ended in the trigger. The batch has been aborted.")
         kept.append(row)
     _check_key(target, kept)
     target.rows = kept
@@ -443,11 +446,17 @@ def _fitted(column: Column, value: Value) -> Any:
         "BIGINT": {"BIGINT"},
         "VARBINARY": {"VARBINARY", "BIGINT"},
         "DATETIME2": {"DATETIME2", "NVARCHAR"},
+        "DATETIME": {"DATETIME2", "NVARCHAR"},
     }
     if value.kind.name not in compatible[column.kind.name]:
         raise SqlError(
             f"Operand type clash: {value.kind.name.lower()} is incompatible with"
             f" {column.kind.name.lower()}"
+        )
+    if column.kind.name == "DATETIME" and value.value is not None and value.value.year < 1753:
+        raise SqlError(
+            "The conversion of a datetime2 data type to a datetime data type resulted in an"
+            " out-of-range value."
         )
     limit = column.kind.length
     if value.value is not None and limit is not None:

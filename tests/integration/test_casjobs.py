@@ -146,6 +146,24 @@ def test_what_the_old_uploader_did(host: Host, casjobs: RunningCasJobs, tmp_path
         assert (row["FileName"], row["FileSize"], row["kfd"]) == ("it's.trc", 77, "")
 
 
+def test_a_table_that_knows_no_row_again(
+    make_host: MakeHost, casjobs: RunningCasJobs, tmp_path: Path
+) -> None:
+    """As the old uploader made it: nothing that is asked for makes a row twice."""
+    old = casjobs.settings(table="FileTable", columns={"Path": "name", "FileSize": "size"})
+    host = make_host(pools=ONE_READER, catalogue={"sciserver": old})
+    host.start()
+    host.put("a", b"1")
+    tells(casjobs, "a")
+    (tmp_path / "note").write_bytes(b"x")
+    for _ in range(2):
+        assert host.ctl("catalogue", "add", tmp_path / "note").returncode == 0
+    done = host.ctl("catalogue", "retry", "--all")
+    assert (done.returncode, "has no column for tid" in done.stderr) == (2, True)
+    host.put("b", b"2")
+    tells(casjobs, "a", "note", "b")
+
+
 def test_a_row_that_the_table_refuses(host: Host, casjobs: RunningCasJobs) -> None:
     """Of a table that somebody made with a short column; once it is wider, `retry` mends it."""
     kinds = {"FileName": Kind("NVARCHAR", 8), "FileSize": Kind("BIGINT")}

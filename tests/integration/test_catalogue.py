@@ -119,7 +119,7 @@ def test_a_server_that_hangs_holds_nobody_up(
         for number in range(20):
             host.put(f"{number}.trc", b"x")
         host.receives_all()
-        assert standing(host)["waiting"] == 20
+        eventually(lambda: standing(host)["waiting"] == 20)  # a file is there before its row
         assert host.terminate() == 0
     host.start()
     eventually(lambda: len(paths(postgres, database)) == 21)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kfd.config.catalogues import knows_rows
 from kfd.control.catalogue import (
     Added,
     Catalogue,
@@ -39,7 +40,8 @@ class CatalogueAnswers:
         names = self._names(request.catalogue)
         looked = [self._look_at(file, request) for file in request.files]
         new = [one for one in looked if isinstance(one, cataloguing.Added)]
-        self._ledger.write(lambda db: cataloguing.add(db, new, names))
+        once = self._without_tids(names)
+        self._ledger.write(lambda db: cataloguing.add(db, new, names, once))
         self._catalogues.nudge()
         return [
             one
@@ -57,11 +59,18 @@ class CatalogueAnswers:
 
     def retry_catalogue(self, name: str | None, *, everything: bool) -> RetryCatalogueReply:
         names = self._names(name)
-        rows = self._ledger.write(lambda db: cataloguing.retry(db, name))
-        if everything:
-            self._ledger.write(lambda db: cataloguing.begin_again(db, name))
+        if everything and (without := self._without_tids(names)):
+            raise _every_row_twice(without[0])
+        begin = cataloguing.begin_again if everything else cataloguing.retry
+        standing = [one for one in standings(self._ledger, self._catalogues) if one.name in names]
+        self._ledger.write(lambda db: begin(db, name))
         self._catalogues.nudge()
-        return RetryCatalogueReply(names, rows)
+        return RetryCatalogueReply(names, sum(one.refused for one in standing))
+
+    def _without_tids(self, names: Sequence[str]) -> list[str]:
+        """Those in which nothing tells that a row is there already."""
+        settings = self._catalogues.settings()
+        return [name for name in names if name in settings and not knows_rows(settings[name])]
 
     def _look_at(self, file: OfferedFile, request: AddRequest) -> cataloguing.Added | Added:
         try:
@@ -84,6 +93,13 @@ class CatalogueAnswers:
 
 def _shown(row: cataloguing.RefusedRow) -> RefusedRow:
     return RefusedRow(row.sink, row.tid.hex(), escape(row.path), row.reason, row.at)
+
+
+def _every_row_twice(name: str) -> UsageError:
+    return UsageError(
+        f"catalogue {name} has no column for tid: each file would get one more row",
+        fix=f"add one to its table and to catalogue.{name}.columns, or name another --catalogue",
+    )
 
 
 def standings(ledger: Ledger, catalogues: Catalogues) -> list[Catalogue]:

@@ -14,6 +14,7 @@ from kfd.config.catalogues import CasJobsCatalogue
 from kfd.daemon.catalogue.casjobs_rest import QueryError, Service
 from kfd.daemon.catalogue.casjobs_table import Statements
 from kfd.daemon.catalogue.exchange import Caller
+from kfd.daemon.catalogue.halving import Blame, Halving
 from kfd.daemon.catalogue.memory import Memory
 from kfd.daemon.catalogue.sink import Refused, Row, SinkError
 
@@ -24,8 +25,15 @@ _STATEMENT: Final = 48 * 1024  # characters of rows in one; what a server takes 
 # What SQL Server says where it is the row that is wrong, whenever it is tried.
 _ROW_IS_WRONG: Final = re.compile(
     r"would be truncated|cannot insert the value null|conversion failed|error converting"
-    r"|overflow|conflicted with the|duplicate key|(primary|unique) key constraint"
+    r"|overflow|out-of-range value|conflicted with the|duplicate key"
+    r"|(primary|unique) key constraint|index entry of length|exceeds the maximum length"
     r"|incorrect syntax|unclosed quotation mark",
+    re.IGNORECASE,
+)
+# What it says where the same would be taken at another time.
+_PASSES: Final = re.compile(
+    r"time-?out|timed out|deadlock|could not allocate|is full|not enough|insufficient|out of memory"
+    r"|quota|disk|connection|network|shut ?down|read-?only|offline|is being",
     re.IGNORECASE,
 )
 # What it says where the table isn't what it was when it was looked at.
@@ -38,10 +46,10 @@ class CasJobsSink:
     """Writes rows by quick queries, each far below the minute that such a one may take. See
     :class:`kfd.daemon.catalogue.sink.Sink`.
 
-    With ``recreate`` the table is dropped and made again once: before the first row after that was
-    switched on, or after the place, the table or its columns were changed. ``memory`` holds what it
-    was done for, so that a restart doesn't do it again. A kill between the two does: nothing was
-    written meanwhile.
+    With ``recreate`` the table is dropped and made again once: when it is opened for the first time
+    after that was switched on, or after the place, the table or its columns were changed.
+    ``memory`` holds what it was done for, so that a restart doesn't do it again. A kill between the
+    two does: nothing was written meanwhile.
     """
 
     batch = 100
@@ -60,15 +68,18 @@ class CasJobsSink:
         self._statements = Statements(settings.table, settings.columns)
         self._open: Service | None = None  # once the table is known to be there
 
+    def open(self) -> None:
+        self._opened()
+
     def write(self, rows: Sequence[Row]) -> Sequence[Refused]:
         """All but those that come back are in the table. Where it has no column for the tid, what
         is tried again after an answer was lost may be in it twice."""
         service = self._open or self._opened()
-        return [
-            refused
-            for piece in self._pieces(self._statements.distinct(rows))
-            for refused in self._put(service, piece)
-        ]
+        halving = Halving[tuple[Row, str]](
+            lambda piece: self._put(service, piece), _blame, takes_others=lambda _: False
+        )
+        wrong = halving.put(self._pieces(self._statements.distinct(rows)))
+        return [Refused(row, _reason(error)) for (row, _), error in wrong]
 
     def close(self) -> None:
         self._open = None
@@ -118,7 +129,8 @@ class CasJobsSink:
             raise SinkError(
                 f"table {self._settings.table} is there, without {', '.join(missing)}",
                 where=f"{self._settings.rest}, {self._settings.context}",
-                fix="write another table:, correct columns:, or recreate: true, which drops it",
+                fix=f"run {self._statements.add(missing)} in CasJobs, or write another table:,"
+                " the columns: that it has, or recreate: true, which drops it",
             )
 
     def _pieces(self, rows: Sequence[Row]) -> Iterator[list[tuple[Row, str]]]:
@@ -135,18 +147,12 @@ class CasJobsSink:
         if piece:
             yield piece
 
-    def _put(self, service: Service, piece: list[tuple[Row, str]]) -> list[Refused]:
-        """A statement is done whole or not at all: where one row is wrong, halves find it."""
+    def _put(self, service: Service, piece: Sequence[tuple[Row, str]]) -> None:
+        """A statement is done whole or not at all."""
         try:
             service.query(self._statements.insert(values for _, values in piece))
         except QueryError as error:
-            if not _is_the_rows(error):
-                raise self._explained(error) from None
-            if len(piece) == 1:
-                return [Refused(piece[0][0], error.what)]
-            half = len(piece) // 2
-            return self._put(service, piece[:half]) + self._put(service, piece[half:])
-        return []
+            raise self._explained(error) from None
 
     def _explained(self, error: QueryError) -> SinkError:
         if _TABLE_CHANGED.search(error.said) is None:
@@ -159,6 +165,15 @@ class CasJobsSink:
         )
 
 
-def _is_the_rows(error: QueryError) -> bool:
-    """Whether fewer rows, or others, would have been taken."""
-    return error.status == 413 or _ROW_IS_WRONG.search(error.said) is not None
+def _blame(error: Exception) -> Blame:
+    if not isinstance(error, QueryError):
+        return Blame.ELSE
+    if error.status == 413 or _ROW_IS_WRONG.search(error.said):
+        return Blame.ROWS
+    unclear = error.status == 500 and error.said and not _PASSES.search(error.said)
+    return Blame.UNCLEAR if unclear else Blame.ELSE
+
+
+def _reason(error: Exception) -> str:
+    assert isinstance(error, QueryError)
+    return error.what

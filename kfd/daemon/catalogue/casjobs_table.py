@@ -64,6 +64,12 @@ class Statements:
             lines.append(f"PRIMARY KEY ({_names(self.key)})")
         return f"CREATE TABLE {self._table} ({', '.join(lines)})"
 
+    def add(self, columns: Iterable[str]) -> str:
+        """What gives the table these, as people may run it."""
+        kinds = {column: _TYPES.get(field, _TEXT) for column, field in self.columns.items()}
+        wanted = ", ".join(f"{identifier(column)} {kinds[column]} NULL" for column in columns)
+        return f"ALTER TABLE {self._table} ADD {wanted}"
+
     def _column(self, column: str, field: str) -> str:
         kind = _TYPES.get(field, _TEXT)
         return f"{identifier(column)} {kind} {'NOT NULL' if column in self.key else 'NULL'}"

@@ -76,20 +76,27 @@ class Cataloguer(Stage):
         number = catalogue.sink_id(self._ledger.reader(), self._sink_name)
         if number is None:  # it has just been removed
             return False
-        if self._sink is None:
-            self._sink = self._make(self.stopping)
-        limit = self._sink.batch
+        limit = self._opened().batch
         entries, void = catalogue.waiting(self._ledger.reader(), number, limit)
         if void:
             self._note(partial(catalogue.drop, sink=number, keys=void))
         if entries:
             self._write(number, entries)
+        if not self.stopping.is_set():
+            self._health.clear(self.name, "unusable")
         if len(entries) == limit:
             return True
         if cataloguing.is_told_again(self._ledger.reader(), number):
             self._note(partial(cataloguing.go_on_again, sink=number, limit=AGAIN_PAGE))
             return True
         return False
+
+    def _opened(self) -> Sink:
+        """The sink, its table looked at: what is wrong with it is told before there is a row."""
+        if self._sink is None:
+            self._sink = self._make(self.stopping)
+            self._sink.open()
+        return self._sink
 
     def _write(self, number: int, entries: list[Entry]) -> None:
         assert self._sink is not None
@@ -101,7 +108,6 @@ class Cataloguer(Stage):
             return
         told = partial(catalogue.written, sink=number, keys=list(keys.values()), refused=refused)
         self._note(told)
-        self._health.clear(self.name, "unusable")
         if refused:
             log.warning("%s: %d rows refused for good: %s", self.name, len(refused), refused[0][1])
 

@@ -74,6 +74,11 @@ class Sink(Protocol):
     batch: int
     """So many rows at most are given to it at once."""
 
+    def open(self) -> None:
+        """Connect, and look at the table, or make it. Once, before anything is written. Raises
+        :class:`SinkError`."""
+        ...
+
     def write(self, rows: Sequence[Row]) -> Sequence[Refused]:
         """Write rows, durably; those that are refused for good come back, all others are written.
 

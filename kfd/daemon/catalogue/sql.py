@@ -6,7 +6,8 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -15,18 +16,29 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.pool import NullPool
 
 from kfd.config.catalogues import SqlCatalogue
-from kfd.config.secrets import HIDDEN
+from kfd.daemon.catalogue.halving import Blame, Halving
 from kfd.daemon.catalogue.patience import at_most
 from kfd.daemon.catalogue.sink import Refused, Row, SinkError
 from kfd.daemon.catalogue.sqltable import SinkTable, open_table
+from kfd.databasefaults import how_to_install
+from kfd.errors import KfdError
 
 # What this driver would say of a connection that is lost comes as an error, too.
 logging.getLogger("psycopg").setLevel(logging.CRITICAL)
+
+T = TypeVar("T")
 
 CONNECT_SECONDS = 10
 ANSWER_SECONDS = 20.0
 _LONGEST_REASON = 500  # characters
 _BEYOND_LIMITS = "54"  # the class of SQLSTATE: as of a value that no row of an index can hold
+# Those of connections, deadlocks, space, locks, administrators and the server's own disk.
+_WHATEVER_THE_ROWS = ("08", "40", "53", "55", "57", "58")
+_ROLLS_BACK = ("postgresql", "sqlite")  # whatever was written
+
+_NOTHING_SAID: Mapping[str, Any] = {
+    "name": "kfd", "path": "kfd", "path_bytes": b"kfd", "stored": "kfd", "size": 1, "metadata": {},
+}  # fmt: skip
 
 _POSTGRESQL: Mapping[str, object] = {
     "connect_timeout": CONNECT_SECONDS,
@@ -66,11 +78,17 @@ class SqlSink:
         self._password = ""
         self._connection: Connection | None = None
         self._table: SinkTable | None = None
+        self._taken: Row | None = None  # the last that was, or was there already
+
+    def open(self) -> None:
+        self._safely(self._opened)
 
     def write(self, rows: Sequence[Row]) -> Sequence[Refused]:
+        return self._safely(lambda: self._write(*self._opened(), rows))
+
+    def _safely(self, operation: Callable[[], T]) -> T:
         try:
-            connection, table = self._opened()
-            return self._write(connection, table, rows)
+            return operation()
         except SinkError:
             raise
         except Exception as error:  # noqa: BLE001 - a driver may raise what it likes
@@ -124,31 +142,51 @@ class SqlSink:
     ) -> Sequence[Refused]:
         """Write rows in one transaction; if some can't be, all in halves, to tell which. Each
         transaction is bounded by itself: where many rows are refused there are many."""
-        try:
-            self._transact(connection, table, rows)
-        except Exception as error:
-            if connection.closed or connection.invalidated or not _is_the_rows(error):
-                raise
-            if len(rows) == 1:
-                return [Refused(rows[0], self._said(error))]
-            half = len(rows) // 2
-            first = self._write(connection, table, rows[:half])
-            return [*first, *self._write(connection, table, rows[half:])]
-        return []
 
-    def _transact(self, connection: Connection, table: SinkTable, rows: Sequence[Row]) -> None:
+        def put(piece: Sequence[Row]) -> None:
+            self._transact(connection, table, piece)
+            self._taken = piece[-1]
+
+        halving = Halving(
+            put,
+            lambda error: _blame(connection, error),
+            lambda row: self._takes_others(connection, table, row),
+        )
+        return [Refused(row, self._said(error)) for row, error in halving.put([rows])]
+
+    def _takes_others(self, connection: Connection, table: SinkTable, than: Row) -> bool:
+        """Whether it takes the row that it took last, or one made up that says nothing. Nothing
+        of it stays."""
+        if connection.dialect.name not in _ROLLS_BACK:
+            return False
+        row = self._taken or replace(than, **_NOTHING_SAID)
+        try:
+            self._transact(connection, table, [row], keep=False)
+        except Exception as error:
+            if _blame(connection, error) is Blame.ELSE:
+                raise
+            return False
+        return True
+
+    def _transact(
+        self, connection: Connection, table: SinkTable, rows: Sequence[Row], *, keep: bool = True
+    ) -> None:
         if self._stopping.is_set():
             raise SinkError("kfd is stopping", fix="the rows are written after the next start")
         with ExitStack() as bounds:
             self._bound(connection.connection.driver_connection, bounds)
-            with connection.begin():
+            with connection.begin() as transaction:
                 _insert(connection, table, rows)
+                if not keep:
+                    transaction.rollback()
 
     def _unusable(self, error: Exception) -> SinkError:
+        if isinstance(error, KfdError):  # the password can't be read
+            return SinkError(error.what, where=error.where, fix=error.fix)
         what = self._said(error)
         if isinstance(error, ModuleNotFoundError | exc.NoSuchModuleError):
-            return SinkError(what, fix=how_to_install(self._settings.url.text))
-        if isinstance(error, exc.ProgrammingError):
+            return SinkError(what, fix=how_to_install(self._settings.url))
+        if isinstance(error, exc.ProgrammingError) and self._connection is not None:
             return SinkError(what, fix=f"see to the table {self._settings.table} and its rights")
         return SinkError(what, fix=f"look at {self._settings.url.shown()}; it is tried again")
 
@@ -158,27 +196,30 @@ class SqlSink:
         # PostgreSQL's own sentence, without the values of the whole row that come after it
         primary = getattr(getattr(cause, "diag", None), "message_primary", None)
         text = " ".join(str(primary or cause).split()) or type(cause).__name__
-        for secret in {self._password, self._settings.url.text} - {""}:
-            text = text.replace(secret, HIDDEN)
+        if isinstance(cause, UnicodeError) and self._connection is None:
+            text = "the address or the password isn't text that the driver takes"  # it would quote
+        text = self._settings.url.hide(text, self._password)
         return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
 
 
-def how_to_install(url: str) -> str:
-    """How to get what a URL needs."""
-    driver = url.partition(":")[0]
-    if driver.startswith("postgresql"):
-        return "write postgresql+psycopg://..., and: pip install 'kfd[sql]'"
-    return f"install the driver of {driver}: see SQLAlchemy's list of dialects"
-
-
-def _is_the_rows(error: Exception) -> bool:
-    """Whether other rows would have been taken: then it is a row that is wrong, for good."""
+def _blame(connection: Connection, error: Exception) -> Blame:
+    if connection.closed or connection.invalidated or isinstance(error, SinkError):
+        return Blame.ELSE
     if isinstance(error, exc.DBAPIError):
-        code = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
-        beyond = str(code or "").startswith(_BEYOND_LIMITS)
-        return beyond or isinstance(error, exc.DataError | exc.IntegrityError)
+        return _blame_by_database(error)
     # what SQLAlchemy, or the driver, can't make a value of a column's type of
-    return isinstance(error, exc.StatementError | OverflowError | UnicodeError)
+    unfit = isinstance(error, exc.StatementError | OverflowError | UnicodeError)
+    return Blame.ROWS if unfit else Blame.ELSE
+
+
+def _blame_by_database(error: exc.DBAPIError) -> Blame:
+    state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None) or ""
+    if state.startswith(_WHATEVER_THE_ROWS):
+        return Blame.ELSE
+    if state.startswith(_BEYOND_LIMITS) or isinstance(error, exc.DataError | exc.IntegrityError):
+        return Blame.ROWS
+    # as by triggers, policies and views
+    return Blame.UNCLEAR if state or isinstance(error, exc.ProgrammingError) else Blame.ELSE
 
 
 def _socket_of(driver: Any) -> int | None:

@@ -249,7 +249,8 @@ def standings(reader: Connection) -> list[Standing]:
         f"  LIMIT {MOST_COUNTED})),"
         f" (SELECT count(*) FROM (SELECT 1 FROM catalogue_refused r WHERE r.sink = s.id"
         f"  LIMIT {MOST_COUNTED})),"
-        " written, written_at, again_kind IS NOT NULL FROM catalogue_sink s ORDER BY name"
+        f" written, written_at, ifnull(again_kind <= {max(Kind):d}, 0)"
+        " FROM catalogue_sink s ORDER BY name"
     )
     return [Standing(*row) for row in rows]
 

@@ -41,9 +41,19 @@ class RefusedRow:
     at: float
 
 
-def add(writer: Connection, files: Sequence[Added], sinks: Sequence[str]) -> None:
-    """Let these sinks be told of files. Killed before this is durable: nobody was told."""
+def add(
+    writer: Connection, files: Sequence[Added], sinks: Sequence[str], once: Collection[str] = ()
+) -> None:
+    """Let these sinks be told of files; those of ``once`` only of files that nobody added before,
+    or that they have refused. Killed before this is durable: nobody was told."""
     now = time.time()
+    tids = [one.tid for one in files]
+    known = {
+        tid
+        for (tid,) in bulk.select(
+            writer, f"SELECT tid FROM added_file WHERE tid IN {bulk.PLACE}", (), tids
+        )
+    }
     bulk.execute(
         writer,
         "INSERT INTO added_file (tid, path, source, size, mtime_ns, digest, meta, uid, added_at)"
@@ -54,20 +64,33 @@ def add(writer: Connection, files: Sequence[Added], sinks: Sequence[str]) -> Non
             for one in files
         ],
     )  # fmt: skip
+    new = [tid for tid in tids if tid not in known]
     for name in sinks:
-        of_it = (name,)
-        tids = [one.tid for one in files]
-        chosen = (
-            f"SELECT s.id, {Kind.ADDED:d}, t.id FROM catalogue_sink s CROSS JOIN added_file t"
-            f" WHERE s.name = ? AND t.tid IN {bulk.PLACE}"
-        )
-        bulk.select(
-            writer,
-            f"DELETE FROM catalogue_refused WHERE (sink, kind, ref) IN ({chosen})",
-            of_it,
-            tids,
-        )
-        bulk.select(writer, f"INSERT OR IGNORE INTO catalogue_row {chosen}", of_it, tids)
+        _tell(writer, name, _ADDED, new if name in once else tids)
+        if name in once:
+            _tell(writer, name, _ADDED_AND_REFUSED, tids)
+
+
+_ADDED = "added_file t"
+_ADDED_AND_REFUSED = (
+    f"{_ADDED} CROSS JOIN catalogue_refused r"
+    f" ON r.sink = s.id AND r.kind = {Kind.ADDED:d} AND r.ref = t.id"
+)
+
+
+def _tell(writer: Connection, sink: str, source: str, tids: Sequence[bytes]) -> None:
+    """Let a sink be told of files of these tids, and forget that it has refused them."""
+    chosen = (
+        f"SELECT s.id, {Kind.ADDED:d}, t.id FROM catalogue_sink s CROSS JOIN {source}"
+        f" WHERE s.name = ? AND t.tid IN {bulk.PLACE}"
+    )
+    bulk.select(writer, f"INSERT OR IGNORE INTO catalogue_row {chosen}", (sink,), tids)
+    bulk.select(
+        writer,
+        f"DELETE FROM catalogue_refused WHERE (sink, kind, ref) IN ({chosen})",
+        (sink,),
+        tids,
+    )
 
 
 def owed(reader: Connection, tids: Iterable[bytes], sinks: Sequence[str]) -> set[bytes]:
@@ -123,20 +146,25 @@ def refused_added(
     return sorted((RefusedRow(*row) for row in rows), key=lambda one: one.at, reverse=True)
 
 
-def retry(writer: Connection, sink: str | None) -> int:
-    """Let sinks, or this one, be told again of what they have refused; of how many rows."""
-    of_it = "(SELECT id FROM catalogue_sink WHERE ? IS NULL OR name = ?)"
-    moved = writer.execute(
-        "INSERT OR IGNORE INTO catalogue_row SELECT sink, kind, ref FROM catalogue_refused"
-        f" WHERE sink IN {of_it}",
+# A sink that is told once more is told so of stretches of numbers, step by step: of all files, one
+# kind after the other, if everything was asked for, then of what it has refused, likewise.
+_ALL = tuple(Kind)
+_REFUSED_ONES = {kind + len(_ALL): kind for kind in _ALL}
+
+
+def retry(writer: Connection, sink: str | None) -> None:
+    """Let sinks, or this one, be told again of what they have refused, step by step. What is told
+    of everything comes to that, too."""
+    writer.execute(
+        f"UPDATE catalogue_sink SET again_kind = {min(_REFUSED_ONES):d}, again_after = 0"
+        f" WHERE (? IS NULL OR name = ?) AND ifnull(again_kind, {len(_ALL)}) >= {len(_ALL)}",
         (sink, sink),
-    ).rowcount
-    writer.execute(f"DELETE FROM catalogue_refused WHERE sink IN {of_it}", (sink, sink))
-    return moved
+    )
 
 
 def begin_again(writer: Connection, sink: str | None) -> None:
-    """Let sinks, or this one, be told of everything that the ledger knows, step by step."""
+    """Let sinks, or this one, be told of everything that the ledger knows, step by step, and of
+    what they have refused."""
     writer.execute(
         f"UPDATE catalogue_sink SET again_kind = {Kind.ADDED:d}, again_after = 0"
         " WHERE ? IS NULL OR name = ?",
@@ -145,7 +173,7 @@ def begin_again(writer: Connection, sink: str | None) -> None:
 
 
 def is_told_again(reader: Connection, sink: int) -> bool:
-    """Whether a sink is being told of everything once more."""
+    """Whether a sink is still to be told of something once more."""
     found = reader.execute(
         "SELECT 1 FROM catalogue_sink WHERE id = ? AND again_kind IS NOT NULL", (sink,)
     )
@@ -153,7 +181,7 @@ def is_told_again(reader: Connection, sink: int) -> bool:
 
 
 def go_on_again(writer: Connection, sink: int, limit: int) -> None:
-    """Put the next rows of a sink that is told of everything into its outbox, if there are any.
+    """Put the next rows of a sink that is told once more into its outbox, if there are any.
 
     Killed between two steps: it goes on from the last one.
     """
@@ -162,12 +190,16 @@ def go_on_again(writer: Connection, sink: int, limit: int) -> None:
     ).fetchone()
     if place is None or place[0] is None:
         return
-    kind, after, sent = place
-    last = _enqueue(writer, sink, Kind(kind), _states(sent), after, limit)
+    stretch, after, sent = place
+    if stretch in _REFUSED_ONES:
+        last = _enqueue_refused(writer, sink, _REFUSED_ONES[stretch], after, limit)
+    else:
+        last = _enqueue(writer, sink, Kind(stretch), _states(sent), after, limit)
     if last is None:
-        kind, last = (kind + 1, 0) if kind < Kind.SENT else (None, None)
+        stretch, last = (None, None) if stretch == max(_REFUSED_ONES) else (stretch + 1, 0)
     writer.execute(
-        "UPDATE catalogue_sink SET again_kind = ?, again_after = ? WHERE id = ?", (kind, last, sink)
+        "UPDATE catalogue_sink SET again_kind = ?, again_after = ? WHERE id = ?",
+        (stretch, last, sink),
     )
 
 
@@ -184,7 +216,8 @@ def _states(sent: str) -> Mapping[Kind, str]:
 def _enqueue(
     writer: Connection, sink: int, kind: Kind, states: Mapping[Kind, str], after: int, limit: int
 ) -> int | None:
-    """Put rows of a kind after number ``after`` into the outbox; the last number looked at."""
+    """Put rows of a kind after number ``after`` into the outbox, also refused ones; the last number
+    looked at."""
     table = TABLES[kind]
     (last,) = writer.execute(
         f"SELECT max(id) FROM (SELECT id FROM {table} WHERE id > ? ORDER BY id LIMIT ?)",
@@ -196,4 +229,27 @@ def _enqueue(
             f" WHERE id > ? AND id <= ? AND {states[kind]}",
             (sink, after, last),
         )
+        writer.execute(
+            f"DELETE FROM catalogue_refused AS o WHERE sink = ? AND kind = {kind:d} AND ref > ?"
+            " AND ref <= ? AND EXISTS (SELECT 1 FROM catalogue_row r WHERE r.sink = o.sink"
+            " AND r.kind = o.kind AND r.ref = o.ref)",
+            (sink, after, last),
+        )
+    return None if last is None else int(last)
+
+
+def _enqueue_refused(
+    writer: Connection, sink: int, kind: Kind, after: int, limit: int
+) -> int | None:
+    """Put refused rows of a kind after number ``after`` into the outbox; the last number."""
+    of_it = f"FROM catalogue_refused WHERE sink = ? AND kind = {kind:d} AND ref > ?"
+    (last,) = writer.execute(
+        f"SELECT max(ref) FROM (SELECT ref {of_it} ORDER BY ref LIMIT ?)", (sink, after, limit)
+    ).fetchone()
+    if last is not None:
+        some = (f"{of_it} AND ref <= ?", (sink, after, last))
+        writer.execute(
+            f"INSERT OR IGNORE INTO catalogue_row SELECT sink, kind, ref {some[0]}", some[1]
+        )
+        writer.execute(f"DELETE {some[0]}", some[1])
     return None if last is None else int(last)

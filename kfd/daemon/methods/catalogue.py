@@ -65,7 +65,7 @@ class CatalogueMethods:
         yield reply(AddToCatalogueReply(added))
 
     def _wait(self, parameters: WaitForCatalogueParameters, caller: Caller) -> Iterator[Reply]:
-        check_tids(parameters.tids)
+        check_tids(parameters.tids, whole=True)
         before = None
         for _ in self._changes.follow(caller):
             state = self._operations.added(parameters.tids, parameters.catalogue)

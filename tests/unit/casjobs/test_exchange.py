@@ -25,7 +25,7 @@ from tests.casjobs.server import (
     lost,
 )
 from tests.support import unavailable
-from tests.unit.casjobs.rows import ROW, sink
+from tests.unit.casjobs.rows import ROW, numbered, sink
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_an_answer_that_ends_with_its_connection(casjobs: RunningCasJobs) -> Non
     here = sink(casjobs.settings())
     here.write([ROW])
     casjobs.next(closes)
-    here.write([ROW])
+    here.write([numbered(7)])
     assert len(casjobs.rows("kfd_files")) == 2
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -27,12 +27,34 @@ def names(casjobs: RunningCasJobs, table: str = "kfd_files") -> list[str]:
     return [row["name"] for row in casjobs.rows(table)]
 
 
+OLD = {"FileName": "name", "FileSize": "size"}
+
+
 def test_the_old_programs_table(casjobs: RunningCasJobs) -> None:
-    assert sink(casjobs.settings(table="FileTable")).write([ROW, numbered(7)]) == []
+    assert sink(casjobs.settings(table="FileTable", columns=OLD)).write([ROW, numbered(7)]) == []
     assert casjobs.rows("FileTable") == [
         {"FileName": "run42.trc", "FileSize": 1234567},
         {"FileName": "run7.trc", "FileSize": 1234567},
     ]
+
+
+def test_a_table_of_kfds_own_knows_rows_again(casjobs: RunningCasJobs) -> None:
+    for _ in range(2):
+        assert sink(casjobs.settings()).write([ROW]) == []
+    row = {"FileName": "run42.trc", "FileSize": 1234567, "tid": ROW.tid}
+    assert casjobs.rows("kfd_files") == [row]
+
+
+def test_the_old_programs_table_wants_a_column(casjobs: RunningCasJobs) -> None:
+    """Or to be told that it has none: then a file may have several rows."""
+    casjobs.database.tables["FileTable"] = Table(
+        [Column("FileName", Kind("NVARCHAR", 99)), Column("FileSize", Kind("BIGINT"))]
+    )
+    with pytest.raises(SinkError, match="table FileTable is there, without tid") as error:
+        sink(casjobs.settings(table="FileTable")).write([ROW])
+    alter = "ALTER TABLE [FileTable] ADD [tid] NVARCHAR(32) COLLATE Latin1_General_BIN2 NULL"
+    assert f"run {alter} in CasJobs, or write" in error.value.fix
+    assert "the columns: that it has" in error.value.fix
 
 
 def test_every_field(casjobs: RunningCasJobs) -> None:
@@ -153,9 +175,52 @@ def test_a_row_that_is_wrong_does_not_keep_the_others(casjobs: RunningCasJobs) -
     long = numbered(7, size=1)
     long = replace(long, name="a-very-long-name")
     rows: list[Row] = [numbered(n) for n in range(20)]
-    refused = sink(casjobs.settings()).write([*rows[:5], long, *rows[5:]])
+    refused = sink(casjobs.settings(columns=OLD)).write([*rows[:5], long, *rows[5:]])
     assert [(one.row, "truncated" in one.reason) for one in refused] == [(long, True)]
     assert [row["FileName"] for row in casjobs.rows("kfd_files")] == [row.name for row in rows]
+
+
+def test_a_time_that_an_old_table_cannot_hold(casjobs: RunningCasJobs) -> None:
+    """Any record on the wire can carry one."""
+    casjobs.database.tables["kfd_files"] = Table(
+        [Column("tid", Kind("NVARCHAR", 32)), Column("changed", Kind("DATETIME"))]
+    )
+    old = numbered(7, mtime=datetime(1700, 1, 1, tzinfo=UTC))
+    here = sink(casjobs.settings(columns={"tid": "tid", "changed": "mtime"}))
+    (refused,) = here.write([old])
+    assert (refused.row, "out-of-range" in refused.reason) == (old, True)
+
+
+def only_runs(casjobs: RunningCasJobs) -> None:
+    """A table whose trigger lets no other names in."""
+    table = Table([Column("tid", Kind("NVARCHAR", 32)), Column("name", Kind("NVARCHAR", 99))])
+    table.trigger = lambda row: row["name"].startswith("run")
+    casjobs.database.tables["kfd_files"] = table
+
+
+def test_a_row_that_a_trigger_refuses_does_not_keep_the_others(casjobs: RunningCasJobs) -> None:
+    only_runs(casjobs)
+    bad = replace(numbered(99), name="bad.trc")
+    rows = [numbered(n) for n in range(20)]
+    here = sink(casjobs.settings(columns={"tid": "tid", "name": "name"}))
+    (refused,) = here.write([*rows[:5], bad, *rows[5:]])
+    assert (refused.row, "trigger" in refused.reason) == (bad, True)
+    assert names(casjobs) == [row.name for row in rows]
+
+
+def test_a_table_that_takes_nothing_refuses_no_row(casjobs: RunningCasJobs) -> None:
+    only_runs(casjobs)
+    here = sink(casjobs.settings(columns={"tid": "tid", "name": "name"}))
+    with pytest.raises(SinkError, match="ended in the trigger"):
+        here.write([replace(numbered(n), name="bad.trc") for n in range(100)])
+
+
+def test_no_space_is_no_fault_of_rows(casjobs: RunningCasJobs) -> None:
+    here = sink(casjobs.settings(columns=EVERY))
+    here.write([ROW])
+    casjobs.next(says("Could not allocate space for object 'dbo.kfd_files' in database 'MyDB'."))
+    with pytest.raises(SinkError, match="Could not allocate space"):
+        here.write([numbered(n) for n in range(4)])
 
 
 def test_a_statement_that_is_too_large_is_halved(casjobs: RunningCasJobs) -> None:
@@ -194,7 +259,7 @@ def test_two_that_make_the_table_at_once(casjobs: RunningCasJobs) -> None:
 
 def test_another_schema(casjobs: RunningCasJobs) -> None:
     sink(casjobs.settings(table="dbo.mine")).write([ROW])
-    sink(casjobs.settings(table="mine")).write([ROW])
+    sink(casjobs.settings(table="mine")).write([numbered(7)])
     assert len(casjobs.rows("mine")) == 2
 
 

@@ -12,7 +12,7 @@ import pytest
 from kfd.daemon.catalogue import cataloguer
 from kfd.daemon.catalogue.cataloguer import Cataloguer
 from kfd.daemon.catalogue.rows import Rows
-from kfd.daemon.catalogue.sink import Refused, Row, Sink
+from kfd.daemon.catalogue.sink import Refused, Row, Sink, SinkError
 from kfd.daemon.health import Health
 from kfd.daemon.ledger import Ledger, catalogue, cataloguing
 from kfd.daemon.ledger.cataloguing import Added
@@ -26,6 +26,9 @@ class Collecting:
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
+
+    def open(self) -> None:
+        """Nothing to look at."""
 
     def write(self, rows: Sequence[Row]) -> Sequence[Refused]:
         self.rows += rows
@@ -45,6 +48,18 @@ class Broken(Collecting):
             self.failures -= 1
             raise KeyError(0)
         return super().write(rows)
+
+
+class Shut(Collecting):
+    """One that can't be opened, for a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mended = threading.Event()
+
+    def open(self) -> None:
+        if not self.mended.is_set():
+            raise SinkError("no such password", fix="correct it")
 
 
 class Late(Collecting):
@@ -101,8 +116,23 @@ def test_a_bug_in_a_sink_is_told_and_tried_again(
         eventually(lambda: waiting(owing) == 0)
         eventually(lambda: not health.problems())
     assert len(sink.rows) == 3
+    assert caplog.text.count("recovered from") == 1  # not by being opened
     assert "catalogue-lab: it can't be written: KeyError: 0" in caplog.text
     assert "this is a bug in kfd, at test_cataloguer.py:" in caplog.text
+
+
+def test_what_is_wrong_is_told_before_there_is_a_row(ledger: Ledger) -> None:
+    ledger.write(lambda db: catalogue.configure(db, {"lab": "false"}))
+    sink, health = Shut(), Health()
+    with telling(stage := stage_of(ledger, sink, health)):
+        (problem,) = eventually(health.problems)
+        assert (problem.text, problem.fix) == (
+            "it can't be written: no such password",
+            "correct it",
+        )
+        sink.mended.set()
+        stage.nudge()
+        eventually(lambda: not health.problems())
 
 
 def test_one_that_ends_late_tells_nothing_for_its_successor(owing: Ledger) -> None:

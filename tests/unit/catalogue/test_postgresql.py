@@ -52,6 +52,23 @@ def test_a_password_is_needed_and_never_told(settings: dict[str, Any]) -> None:
     assert "hunter2" not in str(caught.value) + caught.value.fix
 
 
+@pytest.mark.parametrize("url", ["{0}", "{0}?bogus=hunter2", "{0}?password=hunter2-option"])
+def test_nothing_secret_is_told_of_an_address_that_is_wrong(
+    settings: dict[str, Any], url: str
+) -> None:
+    given = url.format(settings["url"].replace("kfd@", "kfd:hunter2%40x%2Fwrong@"))
+    with pytest.raises(SinkError) as caught:
+        sql_sink(url=given).write([row()])
+    assert "hunter2" not in str(caught.value) + caught.value.fix.replace("bogus=hunter2", "")
+    assert caught.value.fix.startswith("look at postgresql+psycopg://kfd:(hidden)@127.0.0.1:")
+
+
+def test_a_password_that_no_driver_takes_is_not_quoted(settings: dict[str, Any]) -> None:
+    with pytest.raises(SinkError) as caught:
+        sql_sink("hunter\udcff2", **settings).write([row()])
+    assert "udcff" not in str(caught.value)
+
+
 def test_a_password_in_the_url(postgres: PostgreSQL, database: str) -> None:
     url = postgres.url(database).replace("kfd@", "kfd:se%40cret%3Aw%25rd@")
     assert sql_sink(url=url).write([row()]) == []

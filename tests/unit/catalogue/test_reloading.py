@@ -26,7 +26,7 @@ def sinks(running: Running) -> list[str]:  # noqa: F811
 
 
 def configure(running: Running, *names: str) -> None:  # noqa: F811
-    """Let these be the catalogues; each in a file that isn't there until it is told something."""
+    """Let these be the catalogues; each in a file of its own."""
     urls = {name: {"url": f"sqlite:///{running.home}/{name}.db"} for name in names}
     running.change(lambda values: values.update(catalogue=urls))
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kfd.config.catalogues import SqlCatalogue
 from kfd.daemon.catalogue.sink import SinkError
 from kfd.daemon.catalogue.sql import SqlSink
-from tests.unit.catalogue.rows import row, sql_sink
+from tests.unit.catalogue.rows import configured, row, sql_sink
 
 HOSTILE = [
     b'it\'s "quoted"; DROP TABLE kfd_files; --',
@@ -145,6 +148,18 @@ def test_a_driver_that_is_not_there(url: str, what: str) -> None:
         sql_sink(url=url).write([row()])
     assert "hunter2" not in str(caught.value) + caught.value.fix
     assert caught.value.fix.startswith("install the driver of ")
+
+
+def test_a_password_that_cannot_be_read(tmp_path: Path) -> None:
+    """Its own remedy is told."""
+    url, secret = "postgresql+psycopg://kfd@127.0.0.1/lab", {"file": f"{tmp_path}/none"}
+    config = configured(url=url, password=secret)
+    settings = config.catalogue["lab"]
+    assert isinstance(settings, SqlCatalogue)
+    sink = SqlSink(settings, partial(config.catalogue_secret, "lab"), threading.Event())
+    with pytest.raises(SinkError, match=r"catalogue.lab.password: not readable: ") as caught:
+        sink.open()
+    assert caught.value.fix.startswith("write the secret into that file")
 
 
 def test_a_database_that_is_locked_is_tried_again(tmp_path: Path, monkeypatch: Any) -> None:

@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kfd.config import Config, from_values, load, show
 from kfd.config.catalogues import FIELDS, CasJobsCatalogue, SqlCatalogue
 from kfd.config.changes import changes
+from kfd.config.secrets import HIDDEN
 from kfd.daemon.catalogue.sink import Row
 from kfd.errors import ConfigError, faults_of
 from tests.unit.config.files import KAFKA, written
@@ -45,7 +49,7 @@ def test_the_fields_are_those_of_a_row() -> None:
 def test_casjobs() -> None:
     found = only(kind="casjobs", token={"credential": "sciserver"})
     assert isinstance(found, CasJobsCatalogue)
-    assert found.columns == {"FileName": "name", "FileSize": "size"}
+    assert found.columns == {"FileName": "name", "FileSize": "size", "tid": "tid"}
     assert found.rest.startswith("https://skyserver.sdss.org/")
 
 
@@ -57,12 +61,59 @@ def test_casjobs() -> None:
         ("postgresql://u:hunter2:/@h:5/d?a=b", "postgresql://u:(hidden)@h:5/d?a=b"),
         ("mysql://h/d?sslpassword=hunter2&x=y", "mysql://h/d?sslpassword=(hidden)&x=y"),
         ("sqlite:////var/lib/c.db", "sqlite:////var/lib/c.db"),
+        ("sqlite:////var/a@b.db", "sqlite:////var/a@b.db"),
+        ("mysql://u:hunter2@[::1]:5/d", "mysql://u:(hidden)@[::1]:5/d"),
+        ("mssql+pyodbc:///?odbc_connect=PWD%3Dhunter2", "mssql+pyodbc:///?odbc_connect=(hidden)"),
     ],
 )
 def test_urls_are_shown_without_their_passwords(url: str, seen: str) -> None:
     found = config(lab={"url": url})
     assert f"url: {seen}\n" in show(found)
     assert "hunter2" not in show(found) + repr(found)
+
+
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        ("postgresql+psycopg://kfd:p@hunter2@127.0.0.1:5999/lab", "more than one @"),
+        ("postgresql+psycopg://kfd:se@cret:hunter2@127.0.0.1:44733/lab", "more than one @"),
+        ("postgresql://kfd:12/x@hunter2@h/d", "more than one @"),
+        ("postgresql://kfd@corp:hunter2@h/d", "more than one @"),
+        ("postgresql://kfd:x@h/hunter2@d", "more than one @"),
+        ("postgresql://h/d?x=hunter2@", "more than one @"),
+        ("postgresql://kfd:hunter2/lab", "no port of 1 to 65535"),
+        ("postgresql://h:hunter2/lab", "no port of 1 to 65535"),
+        ("postgresql://h:99999/hunter2", "no port of 1 to 65535"),
+        ("post.gres://h/hunter2", "not the address of a database"),
+        ("sqlite://", "not an absolute path of SQLite's file"),
+        ("sqlite:///hunter2.db", "not an absolute path of SQLite's file"),
+        ("sqlite+pysqlite:///:memory:", "not an absolute path of SQLite's file"),
+        ("sqlite:////srv/", "not an absolute path of SQLite's file"),
+        ("sqlite://h//srv/hunter2.db", "not an absolute path of SQLite's file"),
+    ],
+)
+def test_addresses_that_are_none(url: str, fault: str) -> None:
+    """Those that SQLAlchemy would take apart elsewhere than kfd does, too: nothing is quoted."""
+    (found,) = faults(url=url)
+    assert found.startswith(f"catalogue.lab.url: {fault}")
+    assert "hunter2" not in found
+
+
+url_text = st.text(st.sampled_from("ab1:/@?%[].+&=#"), max_size=25)
+
+
+@given(url_text.map("x://".__add__) | url_text.map("sqlite://".__add__))
+def test_addresses_are_taken_apart_as_sqlalchemy_does(text: str) -> None:
+    try:
+        taken = only(url=text).url
+    except ConfigError:
+        return
+    url = sa.make_url(text)
+    if url.password:
+        assert HIDDEN in taken.hide(f"it says {url.password}")
+        assert f":{HIDDEN}@" in taken.shown()
+    shown = sa.make_url(taken.shown())
+    assert (shown.host, shown.port, shown.database) == (url.host, url.port, url.database)
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,19 @@ def write_all(ledger: Ledger, name: str = "lab", *refused: bytes) -> None:
     ledger.write(lambda db: catalogue.written(db, sink, keys, reasons))
 
 
+def tell_again(ledger: Ledger, limit: int = 2) -> int:
+    """All that the sink is to be told once more; in how many steps."""
+    steps = 0
+    while cataloguing.is_told_again(ledger.reader(), number(ledger)):
+        ledger.write(lambda db: cataloguing.go_on_again(db, number(ledger), limit))
+        steps += 1
+    return steps
+
+
+def refused(ledger: Ledger) -> set[bytes]:
+    return {one.path for one in cataloguing.refused(ledger.reader(), None, 100)}
+
+
 def added(name: bytes = b"a.csv") -> Added:
     return Added(name * 3 + bytes(1), name, b"/srv/" + name, 5, 7, bytes(32), "{}", 0)
 
@@ -114,7 +127,9 @@ def test_what_is_refused_is_shown_and_tried_again(ledger: Ledger) -> None:
     (refused,) = cataloguing.refused(ledger.reader(), None, 9)
     assert (refused.sink, refused.path, refused.reason) == ("lab", b"b", "too long")
     assert cataloguing.refused(ledger.reader(), "other", 9) == []
-    assert ledger.write(lambda db: cataloguing.retry(db, None)) == 1
+    ledger.write(lambda db: cataloguing.retry(db, None))
+    assert not catalogue.standings(ledger.reader())[0].again  # not everything
+    tell_again(ledger)
     assert (waiting(ledger), cataloguing.refused(ledger.reader(), None, 9)) == ([b"b"], [])
 
 
@@ -134,14 +149,68 @@ def test_a_new_sink_can_be_told_of_everything_in_steps(ledger: Ledger) -> None:
     configure(ledger, lab="in-kafka")
     assert waiting(ledger) == []
     ledger.write(lambda db: cataloguing.begin_again(db, "lab"))
-    steps = 0
-    while cataloguing.is_told_again(ledger.reader(), number(ledger)):
-        ledger.write(lambda db: cataloguing.go_on_again(db, number(ledger), 2))
-        steps += 1
+    assert catalogue.standings(ledger.reader())[0].again
+    steps = tell_again(ledger)
     assert sorted(waiting(ledger)) == [b"0", b"1", b"2", b"3", b"4", b"sent"]
     assert steps > 3
     publish(ledger, received(Sent(b"5", b"5")))
     assert len(waiting(ledger)) == 7
+
+
+@pytest.fixture
+def refusing(ledger: Ledger) -> Ledger:
+    """A ledger whose sink has refused ten files, of all kinds, and taken one."""
+    configure(ledger, lab="in-kafka")
+    publish(ledger, *(received(Sent(b"p%d" % n, b"p%d" % n)) for n in range(5)))
+    end(ledger, accept_one(ledger, version(b"sent")), "in_kafka")
+    files = [added(b"a%d" % n) for n in range(5)]
+    ledger.write(lambda db: cataloguing.add(db, files, ["lab"]))
+    write_all(ledger, "lab", *(path for path in waiting(ledger) if path != b"p3"))
+    assert len(refused(ledger)) == 10
+    return ledger
+
+
+def test_what_is_refused_again_meanwhile_waits_for_the_next_time(refusing: Ledger) -> None:
+    """Of many, a few at a time: nobody's writing waits for all of them."""
+    again = refused(refusing)
+    refusing.write(lambda db: cataloguing.retry(db, "lab"))
+    steps, told = 0, set[bytes]()
+    while cataloguing.is_told_again(refusing.reader(), number(refusing)):
+        refusing.write(lambda db: cataloguing.go_on_again(db, number(refusing), 2))
+        told |= set(some := waiting(refusing))
+        assert len(some) <= 2
+        write_all(refusing, "lab", *some)
+        steps += 1
+    assert steps > 5
+    assert told == refused(refusing) == again
+
+
+def test_everything_comes_to_what_was_refused_too(refusing: Ledger) -> None:
+    everything = refused(refusing) | {b"p3"}
+    refusing.write(lambda db: cataloguing.begin_again(db, "lab"))
+    refusing.write(lambda db: cataloguing.go_on_again(db, number(refusing), 2))
+    refusing.write(lambda db: cataloguing.retry(db, "lab"))  # nothing less, and not from the start
+    assert len(waiting(refusing)) == 2
+    configure(refusing, lab="false")  # what was refused of it is told all the same
+    tell_again(refusing)
+    assert set(waiting(refusing)) == everything
+    assert refused(refusing) == set()
+
+
+def test_a_sink_that_knows_no_row_again_is_told_of_a_file_once(ledger: Ledger) -> None:
+    configure(ledger, lab="false")
+    first, second = added(b"a"), added(b"b")
+
+    def add(*files: Added) -> list[bytes]:
+        ledger.write(lambda db: cataloguing.add(db, files, ["lab"], once=["lab"]))
+        return waiting(ledger)
+
+    assert add(first) == add(first) == [b"a"]
+    write_all(ledger)
+    assert add(first) == []
+    assert add(first, second) == [b"b"]
+    write_all(ledger, "lab", b"b")
+    assert (add(first, second), refused(ledger)) == ([b"b"], set())
 
 
 def test_a_file_that_is_added_is_told_once(ledger: Ledger) -> None:
@@ -194,7 +263,9 @@ def test_what_was_refused_goes_with_its_file(ledger: Ledger) -> None:
     while ledger.write(lambda db: catalogue.prune(db, time.time() + 10, 1)):
         pass
     assert catalogue.standings(ledger.reader())[0].refused == 0
-    assert ledger.write(lambda db: cataloguing.retry(db, None)) == 0
+    ledger.write(lambda db: cataloguing.retry(db, None))
+    tell_again(ledger)
+    assert waiting(ledger) == []
 
 
 def test_who_asks_for_certain_rows_is_not_told_of_newer_ones_instead(ledger: Ledger) -> None:
