@@ -179,11 +179,11 @@ def _content(path: Path) -> bytes:
         ) from None
     except FileNotFoundError:
         raise ConfigError(
-            "no such file", where=str(path), fix="write it, or name another with --config"
+            "no such file", where=str(path), fix="write it, or name another"
         ) from None
     except OSError as error:
         raise ConfigError(
-            f"not readable: {error.strerror}", where=str(path), fix="name a file with --config"
+            f"not readable: {error.strerror}", where=str(path), fix="name a file that can be read"
         ) from None
     if len(content) > MAX_BYTES:
         raise ConfigError(

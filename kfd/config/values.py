@@ -172,10 +172,15 @@ def _check_directory_mode(mode: int) -> int:
     return mode
 
 
+def chunk_size_below(size: int) -> int:
+    """The largest that is allowed up to this one, or the smallest."""
+    bounded = min(max(size, 2**10), 2**26)
+    return 1 << (bounded.bit_length() - 1)
+
+
 def _read_chunk_size(text: str) -> int:
     size = units.parse_size(text)
-    bounded = min(max(size, 2**10), 2**26)
-    power = 1 << (bounded.bit_length() - 1)
+    power = chunk_size_below(size)
     if size != power:
         fix = f"did you mean {units.write_size(power)}?"
         raise WrongValueError(f"{_quoted(text)} is not a power of two from 1KiB to 64MiB", fix)

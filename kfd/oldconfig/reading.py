@@ -19,12 +19,13 @@ from kfd.yamlfile import text_of
 @dataclass(frozen=True, slots=True, repr=False)
 class Entry:
     """A key. ``written`` is what stands in the file, ``value`` with variables put in: None where
-    one isn't set."""
+    one isn't set. ``common``: it stands in the section for all."""
 
     name: str
     written: str
     value: str | None
     line: int
+    common: bool = False
 
     @property
     def from_environment(self) -> bool:
@@ -54,6 +55,7 @@ def read(path: Path) -> OldConfig:
         raise _fault(error, path.name) from None
     parser.optionxform = str.lower  # type: ignore[assignment]
     starts = source.sections(parser)
+    common = source.span(starts, configparser.DEFAULTSECT)
     sections: dict[str, dict[str, Entry]] = {}
     faults: list[ConfigError] = []
     for section in parser.sections():
@@ -67,7 +69,8 @@ def read(path: Path) -> OldConfig:
                 fix = "write %% for a percent sign"
                 faults.append(ConfigError(what, where=f"{path.name}:{line}", fix=fix))
                 continue
-            sections[section][key] = Entry(key, written, _expanded(written), line)
+            value = _expanded(written)
+            sections[section][key] = Entry(key, written, value, line, common=line in common)
     if faults:
         raise all_of(faults)
     return OldConfig(path.name, sections, starts)
@@ -99,14 +102,18 @@ class _Lines:
                 found[header["header"]] = number
         return found
 
+    def span(self, starts: Mapping[str, int], section: str) -> range:
+        """The lines below its header; none if there is no such section."""
+        first = starts.get(section, len(self._lines))
+        end = min((one for one in starts.values() if one > first), default=len(self._lines) + 1)
+        return range(first + 1, end)
+
     def line_of(self, starts: Mapping[str, int], section: str, key: str) -> int:
         """In its section, else in the one for all."""
-        begins = sorted(starts.values())
         for name in (section, configparser.DEFAULTSECT):
-            first = starts.get(name, 0)
-            end = next((one for one in begins if one > first), len(self._lines) + 1)
-            lines = [line for line, known in self._keys if known == key and first < line < end]
-            if lines and first:
+            span = self.span(starts, name)
+            lines = [line for line, known in self._keys if known == key and line in span]
+            if lines:
                 return lines[-1]
         return starts.get(section, 1)
 

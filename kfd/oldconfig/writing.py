@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import yaml
 
-from kfd.oldconfig.translation import Imported, Property
+from kfd.oldconfig.imported import Imported, Property
 
 _EXAMPLES = {
     "uploads": ("scope3", "directory: /srv/instruments/scope3", "what is to be sent"),
@@ -41,7 +41,7 @@ def _property(one: Property) -> str:
     return f"  {_scalar({one.name: value})}{comment}"
 
 
-def _route(kind: str, route: Mapping[str, str]) -> Iterator[str]:
+def _route(kind: str, route: Mapping[str, object]) -> Iterator[str]:
     name, directory, what = _EXAMPLES[kind]
     yield ""
     if not route:
@@ -53,12 +53,13 @@ def _route(kind: str, route: Mapping[str, str]) -> Iterator[str]:
     yield f"{kind}:"
     yield f"  {name}:"
     for key, value in route.items():
-        yield f"    {_scalar({key: value})}{_REMARKS.get((key, value), '')}"
+        yield f"    {_scalar({key: value})}{_REMARKS.get(key, '')}"
 
 
 _REMARKS = {
-    ("existing", "skip"): "  # what is there now was sent by the old program; send: once more",
-    ("format", "openmsistream"): "  # until all hosts have kfd",
+    "existing": "  # what is there now was sent by the old program; send: once more",
+    "format": "  # until all hosts have kfd",
+    "group": "  # the old program's: it must not run in it any more",
 }
 
 

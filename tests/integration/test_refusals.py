@@ -109,7 +109,7 @@ def test_wrong_configuration(tmp_path: Path, text: str, lines: list[str]) -> Non
 def test_missing_configuration(tmp_path: Path) -> None:
     assert refuses(tmp_path, None, CONFIGURATION) == [
         f"{tmp_path}/kfd.yaml: no such file",
-        "fix: write it, or name another with --config",
+        "fix: write it, or name another",
     ]
 
 

@@ -165,8 +165,59 @@ def test_what_kfd_has_nothing_for(tmp_path: Path) -> None:
     lines = [4, 6, 8, 11, 12, 13, 15]
     assert notes(err) == [f"a.config:{line}" for line in lines]
     assert yaml.safe_load(out)["kafka"] == {"bootstrap.servers": "b1:9092"}
-    assert yaml.safe_load(out)["downloads"]["archive"]["group"] == "lab"
     assert "KafkaCrypto" in err
+
+
+@pytest.mark.parametrize(
+    ("cluster", "written", "options", "group", "told"),
+    [
+        ("broker", "lab", [], None, "--group"),  # openmsistream doesn't look there
+        ("broker", "lab", ["--group", "lab"], "lab", ""),
+        ("broker", "create_new", [], None, ""),
+        ("broker", "lab", ["--group", "create_new"], None, ""),
+        ("cluster", "lab", [], "lab", "if the old program ran with that group"),
+        ("cluster", "lab", ["--group", "other"], "other", ""),
+        ("cluster", "new", [], None, ""),
+        ("cluster", "$NOGROUP", [], "CHANGE-ME", "$NOGROUP is not set here"),
+        ("broker", "$NOGROUP", [], "CHANGE-ME", "$NOGROUP is not set here"),
+        ("broker", "$NOGROUP", ["--group", "lab"], "lab", ""),
+        ("cluster", "two words", [], "two words", "downloads.archive.group"),
+    ],
+)
+def test_the_group(
+    tmp_path: Path, cluster: str, written: str, options: list[str], group: str | None, told: str
+) -> None:
+    """What was committed counts only in the group that the old program was in."""
+    text = f"[{cluster}]\nbootstrap.servers = b1:9092\n[consumer]\ngroup.id = {written}\n"
+    old = write(tmp_path / "a.config", text)
+    code, out, err = run(
+        "config", "import", old, "--topic", "t", "--download-dir", tmp_path, *options
+    )
+    assert yaml.safe_load(out)["downloads"]["archive"].get("group") == group
+    assert told in err
+    assert set(notes(err)) == ({"a.config:4"} if told else set())
+    assert code == int(group == "CHANGE-ME" or written == "two words")
+
+
+def test_a_group_is_that_of_a_download(tmp_path: Path) -> None:
+    old = write(tmp_path / "a.config", "[broker]\nbootstrap.servers = b1:9092\n")
+    code, out, err = run("config", "import", old, "--group", "lab")
+    assert (code, out) == (2, "")
+    assert "--download-dir" in err
+
+
+def test_variables_of_one_section_only(tmp_path: Path) -> None:
+    """What nobody asks for may be unset; what is there twice must be known both times."""
+    text = (
+        "[broker]\nbootstrap.servers = b1:9092\nlinger.ms = 5\n[producer]\nlinger.ms = $NOBODY\n"
+        "retries = $NOBODY\n[consumer]\nauto.offset.reset = $NOBODY\n"
+    )
+    old = write(tmp_path / "a.config", text)
+    code, _, err = run("config", "import", old)
+    assert (code, notes(err)) == (1, ["a.config:5"])
+    options = ["--topic", "t", "--download-dir", tmp_path]
+    code, _, err = run("config", "import", old, *options)
+    assert (code, notes(err)) == (1, ["a.config:5", "a.config:8"])
 
 
 @pytest.mark.parametrize(
@@ -193,8 +244,11 @@ def test_a_file_that_is_none(tmp_path: Path, text: str, line: int | None) -> Non
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    assert run("config", "import", tmp_path / "none")[0] == 78
-    assert run("config", "import", tmp_path)[0] == 78
+    for path in (tmp_path / "none", tmp_path):
+        code, _, err = run("config", "import", path)
+        assert code == 78
+        assert "  fix: " in err
+        assert "--config" not in err  # it has no such option
 
 
 def test_json(tmp_path: Path) -> None:
