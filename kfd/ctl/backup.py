@@ -10,11 +10,12 @@ from kfd.control.service import BackupParameters, BackupReply
 from kfd.ctl.appearing import appearing
 from kfd.ctl.render import plain, print_json, say
 from kfd.ctl.settings import Settings, verb
+from kfd.ctl.texts import to_file
 from kfd.units import human_size
 
 
 @click.command()
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", metavar="FILE", type=click.Path(dir_okay=False), callback=to_file)
 @verb
 def backup_command(settings: Settings, file: Path) -> None:
     """Write a copy of kfd's ledger to FILE, while kfd works.

@@ -77,7 +77,7 @@ def _to_stdout(settings: Settings, opened: Opened, tid: str) -> Source:
 
 def _extract(opened: Opened, tid: str, file: IO[bytes]) -> Source:
     extraction = Extraction(tid, file)
-    look = Recognizer(opened.reader.topic, opened.reader.topic_id).look
+    look = Recognizer(opened.reader.topic, opened.reader.topic_id, [tid]).look
     for batch in opened.batches():
         for record in batch:
             if (source := extraction.take(record, look(record))) is not None:

@@ -13,6 +13,7 @@ import click
 
 from kfd.ctl.render import JSON_VERSION, print_json, width
 from kfd.ctl.settings import Settings, verb
+from kfd.ctl.texts import to_file
 from kfd.ctl.transfers import check_ids
 from kfd.errors import UsageError
 from kfd.marshal import to_json
@@ -87,7 +88,7 @@ def _reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--count", "counts", is_flag=True, help="Only say how many there are.")
 @click.option("--extract", metavar="ID", help="Write this transfer to a file.")
 @click.option(
-    "-o", "--output", metavar="FILE", type=click.Path(path_type=Path, allow_dash=True),
+    "-o", "--output", metavar="FILE", type=click.Path(allow_dash=True), callback=to_file,
     help="With --extract: that file; - is stdout.",
 )  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="With -o: replace FILE.")
@@ -185,7 +186,7 @@ def _chosen(source: Opened, asked: Asked) -> Iterator[list[tuple[Record, Look]]]
     from kfd.inspection.record import Kind, Recognizer  # noqa: PLC0415 - likewise
 
     choice = Choice([Kind(one) for one in asked.kind], asked.tid, asked.path, asked.origin)
-    look = Recognizer(asked.topic, source.reader.topic_id).look
+    look = Recognizer(asked.topic, source.reader.topic_id, asked.tid).look
     left = asked.limit
     for batch in source.batches():
         looks = ((record, look(record)) for record in batch)

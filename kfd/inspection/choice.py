@@ -9,6 +9,7 @@ from collections.abc import Collection
 from typing import Final
 
 from kfd.inspection.record import Kind, Look
+from kfd.scattered import ORIGIN
 from kfd.wire import Header
 
 _REMEMBERED: Final = 100_000  # transfers that have begun as wanted, and not ended
@@ -53,15 +54,14 @@ class Choice:
 
     def _has_name(self, look: Look) -> bool:
         if look.chunk is not None:
-            return not self._origins and self._has_path(look.chunk.path)
+            return self._is_of(ORIGIN) and self._has_path(look.chunk.path)
         return look.header is not None and self._goes_on(look.header)
 
     def _goes_on(self, header: Header) -> bool:
         """A record of a transfer whose first one was wanted, or is."""
         begin = header.begin
         if begin is not None:
-            of_origin = not self._origins or begin.origin in self._origins
-            if not of_origin or not self._has_path(begin.path):
+            if not self._is_of(begin.origin) or not self._has_path(begin.path):
                 return False
             self._remember(header.tid)
         wanted = header.tid in self._begun
@@ -73,6 +73,9 @@ class Choice:
         self._begun[tid] = None
         if len(self._begun) > _REMEMBERED:
             self._begun.popitem(last=False)
+
+    def _is_of(self, origin: str) -> bool:
+        return not self._origins or origin in self._origins
 
     def _has_path(self, path: bytes) -> bool:
         if not self._paths:

@@ -48,8 +48,8 @@ class Source(Protocol):
         """Whether it is complete with this record. Raises :class:`TransferFailedError`."""
         ...
 
-    def missing(self) -> str:
-        """What hasn't come, in words."""
+    def unfinished(self) -> TransferFailedError:
+        """Why it isn't complete."""
         ...
 
 
@@ -86,10 +86,7 @@ class Extraction:
     def unfinished(self) -> KfdError:
         """Why there is no file, when all records were read."""
         if self._source is not None:
-            what = (
-                f"{escape(self._source.path)} is not whole on the topic: {self._source.missing()}"
-            )
-            return TransferFailedError(what, fix="--follow waits for the rest, if it is on its way")
+            return self._source.unfinished()
         if self._headless:
             return TransferFailedError(
                 f"the first record of {self._wanted} is not there; others of it are",
@@ -108,6 +105,15 @@ class Extraction:
             self._headless = True
             return None
         return _InOrder(record, look.header, self._file)
+
+
+def _not_whole(path: bytes, missing: str) -> TransferFailedError:
+    what = f"{escape(path)} is not whole on the topic: {missing}"
+    return TransferFailedError(what, fix="--follow waits for the rest, if it is on its way")
+
+
+def _can_not(path: bytes, why: str, fix: str) -> TransferFailedError:
+    return TransferFailedError(f"{escape(path)} can't be extracted: {why}", fix=fix)
 
 
 class _InOrder:
@@ -140,9 +146,9 @@ class _InOrder:
             raise self._failed(_REASONS[verdict.reason])
         return isinstance(verdict, Append) and self._append(verdict, record.value or b"")
 
-    def missing(self) -> str:
+    def unfinished(self) -> TransferFailedError:
         transfer = self._assembler.find(self.tid)
-        return "" if transfer is None else self._extent(transfer)
+        return _not_whole(self.path, "" if transfer is None else self._extent(transfer))
 
     def _append(self, verdict: Append, value: bytes) -> bool:
         self._file.write(value)
@@ -155,14 +161,15 @@ class _InOrder:
         return f"{transfer.next_index} of {chunks} chunks, {transfer.received} of {self.size} bytes"
 
     def _failed(self, why: str) -> TransferFailedError:
-        return TransferFailedError(
-            f"{escape(self.path)} can't be extracted: {why}",
-            fix="look for another transfer of the same file: --path",
-        )
+        return _can_not(self.path, why, "look for another transfer of the same file: --path")
 
 
 class _Scattered:
-    """openmsistream's: chunks from 1 on, in any order, repeated or not."""
+    """openmsistream's: chunks from 1 on, in any order, repeated or not.
+
+    Of a chunk that comes again the first one counts, unless all together aren't the file that was
+    sent: then that is put together of what comes after.
+    """
 
     partition: int | None = None
 
@@ -175,6 +182,7 @@ class _Scattered:
         self._file = file
         self._there = Bitmap()
         self._spoilt = 0
+        self._wrong = False  # all chunks were there, and not the file
 
     def take(self, _: Record, look: Look) -> bool:
         chunk = look.chunk
@@ -189,19 +197,23 @@ class _Scattered:
         self.size += len(chunk.data)
         return self._there.count == self._total and self._verified()
 
-    def missing(self) -> str:
+    def unfinished(self) -> TransferFailedError:
+        if self._wrong:
+            return _can_not(self.path, _REASONS[Reason.DIGEST_MISMATCH], "send it again")
+        return _not_whole(self.path, self._missing())
+
+    def _missing(self) -> str:
         first = next(index for index in range(self._total) if index not in self._there)
         spoilt = f"; {self._spoilt} are not what their digests say" if self._spoilt else ""
         came = f"{self._there.count} of {self._total} chunks came"
         return f"{came}, the first that didn't is {first + 1}{spoilt}"
 
     def _verified(self) -> bool:
-        if self._sha512() != self.digest:
-            raise TransferFailedError(
-                f"{escape(self.path)} can't be extracted: {_REASONS[Reason.DIGEST_MISMATCH]}",
-                fix="send it again",
-            )
-        return True
+        if self._sha512() == self.digest:
+            return True
+        self._wrong, self._there, self.size = True, Bitmap(), 0
+        self._file.truncate(0)
+        return False
 
     def _sha512(self) -> str:
         self._file.seek(0)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from kfd import openmsistream, receipts, wire
@@ -48,7 +49,7 @@ class Look:
     """What a record was found to be: of the fields, the one of its kind; of a bad one the reason.
 
     openmsistream has no ``tid``: there it is that under which a receiver lists the file when it
-    comes for the first time.
+    comes for the first time, or one that is asked for under which it does so later.
     """
 
     kind: Kind
@@ -60,14 +61,18 @@ class Look:
 
 
 _FOREIGN: Final = Look(Kind.FOREIGN)
+_UPLOADS: Final = 64  # of the same file, whose ids are found
+_REMEMBERED: Final = 10_000  # versions of files
 
 
 class Recognizer:
-    """Tells what the records of one topic are."""
+    """Tells what the records of one topic are. ``tids``: ends of the ids that are asked for."""
 
-    def __init__(self, topic: str, topic_id: str) -> None:
+    def __init__(self, topic: str, topic_id: str, tids: Collection[str] = ()) -> None:
         self._topic_id = topic_id
         self._of_receipts = topic.endswith(receipts.SUFFIX)
+        self._asked = tuple(tid.lower() for tid in tids)
+        self._tid_of = lru_cache(_REMEMBERED)(self._find_tid)
 
     def look(self, record: Record) -> Look:
         """What it is. Never raises."""
@@ -81,8 +86,15 @@ class Recognizer:
             if bad.reason is wire.Reason.FOREIGN:
                 return _FOREIGN
             return Look(Kind.BAD, reason=str(bad))
-        tid = tid_of(self._topic_id, Piece.of(chunk).version, 0)
-        return Look(Kind.OPENMSISTREAM, tid=tid, chunk=chunk)
+        return Look(Kind.OPENMSISTREAM, tid=self._tid_of(Piece.of(chunk).version), chunk=chunk)
+
+    def _find_tid(self, version: bytes) -> bytes:
+        """Of the ids of its uploads the one that is asked for, else that of the first."""
+        for upload in range(_UPLOADS if self._asked else 0):
+            tid = tid_of(self._topic_id, version, upload)
+            if tid.hex().endswith(self._asked):
+                return tid
+        return tid_of(self._topic_id, version, 0)
 
 
 def _look_at_header(record: Record) -> Look:

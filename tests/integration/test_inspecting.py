@@ -315,6 +315,9 @@ def test_no_such_transfer(mixed: Crafted, inspect: Inspect, tmp_path: Path) -> N
     assert inspect("--extract", "0" * 32, "-o", tmp_path / "out")[0] == 12
     assert inspect("--extract", "zz", "-o", tmp_path / "out")[0] == 2
     assert inspect("--extract", "0" * 32)[0] == 2
+    code, _, err = inspect("--extract", mixed.tid.hex(), "-o", f"{tmp_path}/new/")
+    assert (code, os.listdir(tmp_path)) == (2, [])
+    assert "names a directory" in err
 
 
 def test_an_extraction_can_wait_for_the_rest(

@@ -10,13 +10,16 @@ from typing import Any
 import msgpack
 
 from kfd.inspection.record import Headers, Look, Recognizer, Record
-from kfd.openmsistream import Encoder
+from kfd.openmsistream import Encoder, decode
+from kfd.scattered import Piece, tid_of
 from tests.integration.records import Crafted
 
 TOPIC = "lecroy"
 _offsets = itertools.count()
 
-recognizer = Recognizer(TOPIC, "an id")
+TOPIC_ID = "an id"
+
+recognizer = Recognizer(TOPIC, TOPIC_ID)
 
 
 def record(
@@ -48,5 +51,12 @@ def peer_records(content: bytes, path: bytes = b"run.trc", size: int = 4) -> lis
     ]
 
 
-def looked(records: list[Record]) -> Iterator[tuple[Record, Look]]:
+def looked(
+    records: list[Record], recognizer: Recognizer = recognizer
+) -> Iterator[tuple[Record, Look]]:
     return ((one, recognizer.look(one)) for one in records)
+
+
+def upload_of(some: Record, number: int) -> str:
+    """Under which id a receiver lists the file when it comes for the n-th time, from 0 on."""
+    return tid_of(TOPIC_ID, Piece.of(decode(some.value)).version, number).hex()

@@ -13,9 +13,17 @@ from hypothesis import strategies as st
 
 from kfd.errors import KfdError, NoSuchTransferError, TransferFailedError
 from kfd.inspection.extraction import Extraction
-from kfd.inspection.record import Record
+from kfd.inspection.record import Recognizer, Record
 from kfd.openmsistream import Encoder
-from tests.unit.inspection.records import kfd_records, looked, peer_records, record
+from tests.unit.inspection.records import (
+    TOPIC,
+    TOPIC_ID,
+    kfd_records,
+    looked,
+    peer_records,
+    record,
+    upload_of,
+)
 
 CONTENT = b"0123456789abcdef!"  # five chunks
 
@@ -132,6 +140,37 @@ def test_a_peers_file_that_is_another() -> None:
     mine = peers(CONTENT, b"something else")
     with pytest.raises(TransferFailedError, match="are not the file that was sent"):
         extract(tid_of(mine[0]), mine)
+
+
+def lie(at: int, data: bytes) -> Record:
+    """A chunk of CONTENT's file that is what its own digest says, and not what was sent."""
+    encoder = Encoder(b"run.trc", hashlib.sha512(CONTENT).digest(), 5, 1e9)
+    return record(encoder.value(at + 1, at * 4, data, hashlib.sha512(data).digest()))
+
+
+@pytest.mark.parametrize("false", [lie(1, b"????"), lie(4, b"????"), lie(4, b"?")])
+def test_a_peers_file_that_somebody_spoilt_comes_again(false: Record) -> None:
+    mine = peer_records(CONTENT)
+    spoilt = [false, *mine]
+    assert extract(tid_of(mine[0]), [*spoilt, *mine]) == CONTENT
+    assert extract(tid_of(mine[0]), [*spoilt, *spoilt, *reversed(mine)]) == CONTENT
+    for rest in ([], mine[:3]):
+        with pytest.raises(TransferFailedError, match="are not the file that was sent"):
+            extract(tid_of(mine[0]), [*spoilt, *rest])
+
+
+def test_a_later_upload_of_the_peers() -> None:
+    mine = peer_records(CONTENT)
+    asked = upload_of(mine[0], 3)
+    file = io.BytesIO()
+    extraction = Extraction(asked[-8:], file)
+    ended = [
+        source
+        for one, look in looked(mine, Recognizer(TOPIC, TOPIC_ID, [asked[-8:]]))
+        if (source := extraction.take(one, look)) is not None
+    ]
+    assert [one.tid.hex() for one in ended] == [asked]
+    assert file.getvalue() == CONTENT
 
 
 def test_a_damaged_chunk_of_the_peers_waits_for_a_sound_one() -> None:

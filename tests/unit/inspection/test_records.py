@@ -16,7 +16,15 @@ from kfd.inspection.description import describe
 from kfd.inspection.record import Kind, Recognizer, Record
 from kfd.inspection.totals import Counting, PartitionTotal, Totals
 from kfd.marshal import to_json
-from tests.unit.inspection.records import TOPIC, kfd_records, looked, peer_records, record
+from tests.unit.inspection.records import (
+    TOPIC,
+    TOPIC_ID,
+    kfd_records,
+    looked,
+    peer_records,
+    record,
+    upload_of,
+)
 
 HOSTILE = b"a\x1b[31m\n\xe2\x80\xaeb\xff\x9b2J"
 
@@ -37,6 +45,18 @@ def test_all_chunks_of_a_peers_file_have_one_tid() -> None:
     tids = [{look.tid for _, look in looked(some)} for some in (one, other)]
     assert [len(some) for some in tids] == [1, 1]
     assert tids[0] != tids[1]
+
+
+def test_a_peers_file_has_the_id_that_is_asked_for() -> None:
+    """If it is one that a receiver gives to an upload of it: the same file may come again."""
+    mine, other = peer_records(b"123456789"), peer_records(b"1234", b"other.trc")
+    for number in (0, 1, 9):
+        asked = upload_of(mine[0], number)
+        recognizer = Recognizer(TOPIC, TOPIC_ID, [asked[-8:].upper(), "0" * 8])
+        found = [look for _, look in looked([*mine, *other], recognizer)]
+        assert {look.tid.hex() for look in found[:3] if look.tid} == {asked}
+        assert [Choice(tids=[asked]).takes(look) for look in found] == [True] * 3 + [False]
+        assert found[3].tid == next(looked(other))[1].tid
 
 
 BROKEN = [
@@ -105,6 +125,8 @@ def test_a_path_chooses_all_records_of_its_transfers() -> None:
     assert wanted(Choice(paths=["*.dat"]), [*woven, *peer]) == [1, 3, 5]
     assert wanted(Choice(origins=["elsewhere"], paths=["*.dat"]), [*woven, *peer]) == [1, 3, 5]
     assert wanted(Choice(origins=["nobody"]), [*woven, *peer]) == []
+    assert wanted(Choice(origins=["openmsistream"]), [*woven, *peer]) == [6, 7, 8]
+    assert wanted(Choice(origins=["openmsistream"], paths=["b*"]), [*woven, *peer]) == []
     assert wanted(Choice(kinds=[Kind.OPENMSISTREAM]), [*woven, *peer]) == [6, 7, 8]
     assert wanted(Choice(), [*woven, *peer]) == list(range(9))
 
