@@ -75,8 +75,11 @@ def test_package_installs_runs_upgrades_and_goes(machine: Container, package: Pa
     assert machine.run("systemctl", "is-active", "kfd", check=False).stdout.strip() == "inactive"
     link = "/etc/systemd/system/multi-user.target.wants/kfd.service"
     assert machine.run("test", "-L", link, check=False).returncode == 1
+    machine.run("mkdir", "-p", "/etc/credstore")
+    password = "/etc/credstore/kfd.kafka-password"
+    machine.run("touch", password)
     machine.run("dpkg", "--purge", "kfd")
-    for path in ("/usr/lib/kfd", "/usr/bin/kfd", "/etc/kfd", "/var/lib/kfd"):
+    for path in ("/usr/lib/kfd", "/usr/bin/kfd", "/etc/kfd", "/var/lib/kfd", password):
         assert machine.run("test", "-e", path, check=False).returncode == 1, path
     assert _is_published(machine, "env")  # what was received stays
 

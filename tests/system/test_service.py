@@ -354,6 +354,12 @@ def test_secret_comes_as_a_credential(stopped: Service, bootstrap: str, topic: s
     assert not [one for one in stopped.journal() if "secret" in one["MESSAGE"]]
 
 
+def _doctor(service: Service) -> str:
+    """What it says of an instance."""
+    socket = "/run/kfd-lab2/kfd.sock"
+    return service.machine.run("kfdctl", "--socket", socket, "doctor", check=False).stdout
+
+
 def test_instance_has_all_of_its_own(service: Service, bootstrap: str, topic: str) -> None:
     other = Service(service.machine, "kfd@lab2", "kfd-lab2")
     other.machine.run("install", "-d", "-o", "kfd", "/srv/lab2")
@@ -371,8 +377,12 @@ def test_instance_has_all_of_its_own(service: Service, bootstrap: str, topic: st
         other.systemctl("reload")
         owner = other.machine.run("stat", "-c", "%a %U", "/var/lib/kfd-lab2").stdout.strip()
         assert owner == "700 kfd"
+        assert "doesn't start at boot\n       fix: systemctl enable kfd@lab2\n" in _doctor(other)
     finally:
         other.systemctl("stop")
+    told = _doctor(other)
+    assert "FAIL service: is stopped\n       fix: systemctl start kfd@lab2\n" in told
+    assert "configuration: /etc/kfd/lab2.yaml can be read" in told
     assert service.shown("ActiveState") == "active"
 
 
@@ -385,8 +395,12 @@ def test_upgrade_and_removal(service: Service) -> None:
     assert len(list(machine.path("/opt/kfd").glob("version.*"))) == 1
 
     machine.run("systemctl", "enable", "kfd", "kfd@lab2")
+    machine.run("mkdir", "-p", "/etc/credstore")
+    passwords = [f"/etc/credstore/{name}.kafka-password" for name in ("kfd", "kfd-lab2")]
+    for password in (*passwords, "/etc/credstore/another"):
+        put(service, password, b"secret\n", owner="root")
     told = machine.run(*INSTALL, "--uninstall").stderr
-    for left in ("/etc/kfd", "/var/lib/kfd", "/etc/systemd/system/kfd.service.d"):
+    for left in ("/etc/kfd", "/var/lib/kfd", "/etc/systemd/system/kfd.service.d", *passwords):
         assert f"  {left}\n" in told
         machine.run("test", "-e", left)
     assert service.shown("LoadState") == "not-found"
@@ -397,6 +411,7 @@ def test_upgrade_and_removal(service: Service) -> None:
     assert machine.run("find", "/proc", "-maxdepth", "1", "-user", "kfd").stdout == ""
 
     machine.run(*INSTALL, "--uninstall", "--purge")
-    for gone in ("/etc/kfd", "/var/lib/kfd", "/var/lib/kfd-lab2"):
+    for gone in ("/etc/kfd", "/var/lib/kfd", "/var/lib/kfd-lab2", *passwords):
         assert machine.run("test", "-e", gone, check=False).returncode == 1
+    machine.run("test", "-e", "/etc/credstore/another")
     assert machine.run("id", "kfd", check=False).returncode == 0  # what was published is its
