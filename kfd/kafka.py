@@ -7,6 +7,7 @@ Used by the daemon's topic watch; no thread of its own. Topics are looked at wit
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -42,6 +43,7 @@ RECORD_OVERHEAD = 16 * 1024 + 512
 """Bytes that a record may need besides its chunk: the largest header, the key, the framing."""
 
 _ANY_TOPIC = "__consumer_offsets"
+_MOMENT = re.compile(r" \(after [0-9]+ms in state .*\)")
 _START = "start the brokers, or mend kafka: in the configuration"
 _NOTHING: Mapping[str, str] = {}
 _ask_headers = methodcaller("headers")
@@ -63,6 +65,7 @@ class RefusedPropertyError(ConfigError):
     def __init__(self, name: str, what: str, fix: str) -> None:
         super().__init__(f"kafka.{name}: {what}" if name else f"kafka: {what}", fix=fix)
         self.name = name
+        self.said = what
 
     def placed(self, where: str) -> ConfigError:
         """The same, with the file and line of the property."""
@@ -171,8 +174,8 @@ def headers_of(message: Any) -> Sequence[tuple[str, bytes | None]] | None:
 
 
 def describe(error: KafkaError) -> str:
-    """An error in words, without librdkafka's prefixes."""
-    text: str = error.str()
+    """An error in words, without librdkafka's prefixes and milliseconds: the same each time."""
+    text: str = _MOMENT.sub("", error.str())
     return text.removeprefix("Broker: ").removeprefix("Local: ").strip() or str(error.name())
 
 
@@ -184,6 +187,15 @@ def refused_properties(error: Exception, properties: Mapping[str, str]) -> Refus
     name, what, fix = meaning(_reason(error), properties)
     quoted = any(value and value in what for key, value in properties.items() if is_secret(key))
     return RefusedPropertyError(name, "not a value that librdkafka takes" if quoted else what, fix)
+
+
+def refusal(properties: Mapping[str, str]) -> RefusedPropertyError | None:
+    """What librdkafka has against these, in this order; the first of it only."""
+    try:
+        AdminClient(client_properties(properties, lambda _: None))
+    except (KafkaException, TypeError, ValueError) as error:
+        return refused_properties(error, properties)
+    return None
 
 
 class ClusterView:
@@ -324,7 +336,11 @@ class ClusterView:
 
     def appended_at(self, topic: str, partition: int, offset: int) -> float | None:
         """When the brokers appended this record, by their clock (seconds since the epoch); None if
-        it isn't there any more, or has its sender's time. Reads that one record."""
+        it isn't there any more, or has its sender's time. Reads that one record. Raises
+        :class:`TopicRefusedError` too."""
+        low, coming = self.watermarks([(topic, partition)])[topic, partition]
+        if not low <= offset < coming:
+            return None
         client = self._reader
         client.assign([TopicPartition(topic, partition, offset)])
         try:

@@ -15,7 +15,7 @@ from kfd.errors import (
 from kfd.marshal import MismatchError, from_json, to_json
 from kfd.varlink import SERVICE, VarlinkError
 
-_LOG = "journalctl -u kfd says more"
+_LOG = "its log says more: journalctl"
 _VERSIONS = "kfdctl version shows whether kfd and kfdctl are of one version; restart the older one"
 
 

@@ -38,7 +38,7 @@ _OWN = {
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """Of one unit."""
+    """Of one unit (``kfd``, ``kfd@NAME``)."""
 
     unit: str
     properties: Mapping[str, str]
@@ -55,7 +55,7 @@ class Sandbox:
         closed = [path for path in wanted if path not in hidden and not self._writable(path)]
         for path in closed:
             yield PermissionProblemError(
-                f"read-only for the service: {path}", fix=writable(closed, self._name)
+                f"read-only for the service: {path}", fix=writable(closed, self.unit)
             )
 
     def chown_fault(self, group: str) -> PermissionProblemError | None:
@@ -71,12 +71,8 @@ class Sandbox:
             fix=self._edit("SystemCallFilter=@chown"),
         )
 
-    @property
-    def _name(self) -> str:
-        return self.unit.removesuffix(".service")
-
     def _edit(self, settings: str) -> str:
-        return drop_in(settings, self._name)
+        return drop_in(settings, self.unit)
 
     def _hidden(self, path: Path) -> tuple[str, str] | None:
         """Why it isn't seen at all, and what to do."""

@@ -6,6 +6,11 @@ from kfd.errors import KfdError
 from kfd.kafka import RECORD_OVERHEAD, Topic
 
 
+def create_command(name: str, servers: str) -> str:
+    """How to make one that is missing."""
+    return f"kafka-topics.sh --create --topic {name} --bootstrap-server {servers}"
+
+
 def compaction(topic: Topic) -> KfdError | None:
     """A compacted topic keeps one record of a key, and a file has one key."""
     if not topic.compacted:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from kfd.config.catalogues import CasJobsCatalogue, SqlCatalogue
+from kfd.config.librdkafka import NO_PROPERTY
 from kfd.config.model import Config, Download, Upload
 from kfd.config.sections import NAME_KEY
 from kfd.config.wrong import Wrong, WrongValuesError, nearest
@@ -56,7 +57,7 @@ def _validated(values: Mapping[str, object]) -> list[Wrong]:
         Config.model_validate(values)
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
-        return _without_echoes([fault for detail in details for fault in _translated(detail)])
+        return without_echoes([fault for detail in details for fault in _translated(detail)])
     return []
 
 
@@ -128,9 +129,10 @@ def _keys(model: type[BaseModel]) -> list[str]:
     return [name for name, info in fields if info.validation_alias != NAME_KEY]
 
 
-def _without_echoes(faults: list[Wrong]) -> list[Wrong]:
+def without_echoes(faults: list[Wrong]) -> list[Wrong]:
     """A key that is missing because it is misspelt is one fault, not two."""
-    misspelt = {(*fault.key[:-1], fault.fix) for fault in faults if fault.what == "unknown key"}
+    unknown = ("unknown key", NO_PROPERTY)
+    misspelt = {(*fault.key[:-1], fault.fix) for fault in faults if fault.what in unknown}
     return [
         fault
         for fault in faults

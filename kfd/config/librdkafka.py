@@ -7,10 +7,12 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from kfd.config.properties import ALIASES
 from kfd.config.wrong import nearest
 
+NO_PROPERTY = "no such property"
 _ELSE = "see librdkafka's CONFIGURATION.md"
-_QUOTED = re.compile(r"property[: ]*\"([^\"]+)\"")
+_QUOTED = re.compile(r"(?:property|bool value for)[: ]*\"([^\"]+)\"")
 _FILE = re.compile(r"\b(ssl\.[a-z.]+\.location) failed")
 _MECHANISMS = "SCRAM-SHA-512, SCRAM-SHA-256, PLAIN or OAUTHBEARER, as the brokers have it"
 _PROTOCOLS = "one of: plaintext, ssl, sasl_plaintext, sasl_ssl"
@@ -39,10 +41,11 @@ class Meaning(NamedTuple):
 def meaning(text: str, properties: Mapping[str, str]) -> Meaning:
     """Of what librdkafka says when it is given ``properties``. Reads the file that it can't."""
     quoted = _QUOTED.search(text)
-    name = quoted[1] if quoted else ""
+    name = ALIASES.get(quoted[1], quoted[1]) if quoted else ""
+    text = text.replace(f'"{quoted[1]}"', f'"{name}"').strip() if quoted else text
     if "No such configuration property" in text:
         near = nearest(name, _COMMON)
-        return Meaning(name, "no such property", near if near.startswith("did") else _ELSE)
+        return Meaning(name, NO_PROPERTY, near if near.startswith("did") else _ELSE)
     if name == "security.protocol":
         return Meaning(name, text, _PROTOCOLS)
     if (file := _FILE.search(text)) is not None:

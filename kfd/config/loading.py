@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 import yaml
 
 from kfd import yamlfile
-from kfd.config.faults import faults_of, placed, shown
+from kfd.config.faults import faults_of, placed, shown, without_echoes
 from kfd.config.model import Config
+from kfd.config.properties import well_formed
+from kfd.config.wrong import Wrong
 from kfd.errors import ConfigError, KfdError, UsageError
 from kfd.yamlfile import KeyPath, Places
 
+Judge = Callable[[str, str], Wrong | None]
 _Fault = TypeVar("_Fault", bound=KfdError)
 
 
-def load(path: Path) -> Config:
+def load(path: Path, judge: Judge | None = None) -> Config:
     """The configuration in a file.
 
     Raises :class:`ConfigError` with all its faults at once, each with file, line, key and fix, or
-    :class:`kfd.errors.PermissionProblemError`. Secrets aren't read here.
+    :class:`kfd.errors.PermissionProblemError`. Secrets aren't read here. ``judge`` says what is
+    wrong with a property of Kafka's; it is asked only where there are other faults, so that these
+    aren't all: see :mod:`kfd.propertyfaults`.
     """
     document = yamlfile.read(path)
     duplicates = [
@@ -32,26 +37,38 @@ def load(path: Path) -> Config:
     values = {} if document.value is None else document.value
     if not isinstance(values, dict):
         raise ConfigError("not a mapping", where=f"{path.name}:1", fix="write KEY: VALUE lines")
-    return from_values(values, document.places, duplicates)
+    return from_values(values, document.places, duplicates, judge)
 
 
 def from_values(
     values: Mapping[str, object],
     places: Places | None = None,
     earlier: Iterable[ConfigError] = (),
+    judge: Judge | None = None,
 ) -> Config:
     """The configuration that these values are, all scalars as text.
 
     Raises :class:`ConfigError` with all faults, those found ``earlier`` too.
     """
     places = places or Places()
-    faults = in_order([*earlier, *placed(faults_of(values), places)])
+    wrong, earlier = faults_of(values), list(earlier)
+    if judge is not None and (wrong or earlier):
+        wrong = without_echoes([*wrong, *_refused(values, wrong, judge)])
+    faults = in_order([*earlier, *placed(wrong, places)])
     if not faults:
         return Config.placed(values, places)
     if len(faults) == 1:
         raise faults[0]
     first = faults[0]
     raise ConfigError(first.what, where=first.where, fix=first.fix, faults=tuple(faults))
+
+
+def _refused(values: Mapping[str, object], wrong: Iterable[Wrong], judge: Judge) -> Iterator[Wrong]:
+    """What ``judge`` says against properties that are not ``wrong`` yet."""
+    known = {fault.key for fault in wrong}
+    for name, value in well_formed(values.get("kafka")):
+        if ("kafka", name) not in known and (fault := judge(name, value)) is not None:
+            yield fault
 
 
 def from_flags(bootstrap: str, topic: str, upload: Path | None, download: Path | None) -> Config:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from kfd.config import secrets
@@ -18,9 +19,11 @@ from kfd.units import WrongValueError
 from kfd.yamlfile import Places
 
 _SERVER = re.compile(
-    r"([A-Za-z_]+://)?(\[[0-9A-Fa-f:.%a-z]+\]|[^\s:,/\[\]]+)(:0*[1-9][0-9]{0,4})?", re.ASCII
+    r"([A-Za-z_]+://)?(\[[0-9A-Fa-f:.%a-z]+\]|[^\s:,/\[\]]+)(?::(0*[1-9][0-9]{0,4}))?", re.ASCII
 )
 _NAME = re.compile(r"[a-z][a-z0-9_.]{0,99}", re.ASCII)
+
+_A_PORT = 9092
 
 _DELIVERY = "kfd waits for every acknowledgement itself, without loss or reordering"
 _OFFSETS = "kfd commits offsets itself, after publishing"
@@ -178,9 +181,19 @@ def parse_properties(section: object) -> KafkaProperties:
     return KafkaProperties(values, written)
 
 
+def well_formed(section: object) -> Iterator[tuple[str, str]]:
+    """The properties whose value is text that kfd takes, under the names that are written."""
+    for name, value in section.items() if isinstance(section, dict) else ():
+        with suppress(WrongValueError):
+            found = _property(name, value)
+            if isinstance(found, str):
+                yield name, found
+
+
 def _names_brokers(servers: str) -> bool:
     """Whether each is HOST or HOST:PORT, an IPv6 address in brackets; also after PROTOCOL://."""
-    return all(_SERVER.fullmatch(one.strip()) for one in servers.split(","))
+    found = [_SERVER.fullmatch(one.strip()) for one in servers.split(",")]
+    return all(one is not None and int(one[3] or _A_PORT) < 65536 for one in found)
 
 
 def _property(name: str, value: object) -> Property:

@@ -11,14 +11,14 @@ from click.shell_completion import CompletionItem, get_completion_class
 
 from kfd.control import GetStatusParameters, GetStatusReply, ListParameters, ListReply
 from kfd.control.quarantine import ListQuarantineParameters, ListQuarantineReply
-from kfd.ctl.client import connect
+from kfd.ctl.client import candidates, connect
 from kfd.ctl.render import print_json
 from kfd.ctl.settings import Settings, verb
 from kfd.errors import KfdError
+from kfd.unit import config_of, of_service
 
 T = TypeVar("T")
 
-DEFAULT_CONFIG = Path("/etc/kfd/kfd.yaml")
 _TIMEOUT = 0.5  # seconds that a person waits for a completion
 _TRANSFERS = 50  # the newest, of which an id may be completed
 _SHELLS = ("bash", "zsh", "fish")
@@ -76,10 +76,13 @@ def _routes(context: click.Context) -> tuple[set[str], set[str]]:
     if reply is not None:
         status = reply.status
         return {one.route for one in status.uploads}, {one.route for one in status.downloads}
+    unit = of_service(candidates(_socket(context))[0])
+    if unit is None:  # nobody knows its file
+        return set(), set()
     from kfd.config import load  # noqa: PLC0415 - takes longer than all else, and is seldom needed
 
     try:
-        config = load(DEFAULT_CONFIG)
+        config = load(config_of(unit))
     except KfdError:
         return set(), set()
     return set(config.uploads), set(config.downloads)
@@ -108,11 +111,15 @@ def complete_quarantined(
     ]
 
 
+def _socket(context: click.Context) -> Path | None:
+    given: Path | None = context.find_root().params.get("socket")
+    return given
+
+
 def _ask(context: click.Context, parameters: object, result: type[T]) -> T | None:
     """A press of a key must not end in an error, nor take long."""
-    socket: Path | None = context.find_root().params.get("socket")
     try:
-        with connect(socket, _TIMEOUT) as client:
-            return client.call(parameters, result)
+        with connect(_socket(context), _TIMEOUT) as client:
+            return client.call(parameters, result, timeout=_TIMEOUT)
     except KfdError:
         return None

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from kfd.ctl.importing import import_command
-from kfd.ctl.render import count, note, print_json, say
+from kfd.ctl.render import count, note, plain, print_json, say, say_wrapped
 from kfd.ctl.settings import Settings, global_options, verb
+from kfd.ctl.verbs import VerbGroup
 from kfd.errors import ExitCode, UsageError, all_of
 from kfd.paths import escape
+from kfd.unit import CONFIG, UNIT, of_config, restart
 from kfd.units import human_size
 
 if TYPE_CHECKING:
     from kfd.config import Config, Upload
-
-DEFAULT_CONFIG = Path("/etc/kfd/kfd.yaml")
 
 _FILE = click.Path(path_type=Path, readable=False)  # what it can't be read for is said by kfd
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -45,7 +45,7 @@ class Waiting:
     problem: str
 
 
-@click.group(no_args_is_help=False)
+@click.group(cls=VerbGroup, no_args_is_help=False)
 @global_options
 def config_command(**_: object) -> None:
     """Check, show or import a configuration file."""
@@ -63,14 +63,17 @@ def check(settings: Settings, file: Path | None, named: Path | None) -> ExitCode
     Every fault is told with its line and what to do about it: of the file, of the directories,
     groups and secrets that it names, and what the service's sandbox forbids.
     """
+    from kfd.config import load  # noqa: PLC0415 - costs pydantic
+    from kfd.propertyfaults import property_fault  # noqa: PLC0415 - costs librdkafka
+
     path = _chosen(file, named)
-    config = _load(path)
+    config = load(path, property_fault)
     _check_host(config, path)
     waiting = [_look(config.uploads[name]) for name in config.uploads]
     if settings.as_json:
         print_json(valid=True, uploads=waiting)
     else:
-        say(f"{path}: {_summary(config)}")
+        say_wrapped(plain(f"{path}: {_summary(config)}"))
         for one in waiting:
             _tell(one)
     return ExitCode.FAILED if any(one.problem for one in waiting) else ExitCode.DONE
@@ -83,7 +86,7 @@ def show(settings: Settings, file: Path | None, named: Path | None) -> None:
     """Show FILE (/etc/kfd/kfd.yaml) with all defaults, and with secrets hidden."""
     from kfd import config as configuration  # noqa: PLC0415 - costs pydantic
 
-    config = _load(_chosen(file, named))
+    config = configuration.load(_chosen(file, named))
     if settings.as_json:
         print_json(config=config.model_dump(mode="json"))
     else:
@@ -93,19 +96,13 @@ def show(settings: Settings, file: Path | None, named: Path | None) -> None:
 def _chosen(file: Path | None, named: Path | None) -> Path:
     if file is not None and named is not None:
         raise UsageError("FILE and --config are the same", fix="give one of the two")
-    return file or named or DEFAULT_CONFIG
-
-
-def _load(path: Path) -> Config:
-    from kfd import config as configuration  # noqa: PLC0415 - costs pydantic
-
-    return configuration.load(path)
+    return file or named or CONFIG
 
 
 def _check_host(config: Config, path: Path) -> None:
     """What the file needs on this host, and Kafka's client of it; all faults at once.
 
-    The service's own file is looked at as the service would; another one as this user.
+    A service's own file is looked at as that service would; another one as this user.
     """
     from kfd.config import in_order  # noqa: PLC0415 - costs pydantic
     from kfd.ctl.hostchecks import (  # noqa: PLC0415 - costs pydantic
@@ -114,22 +111,20 @@ def _check_host(config: Config, path: Path) -> None:
         properties_of,
     )
     from kfd.ctl.service import service  # noqa: PLC0415 - likewise
-    from kfd.kafka import ClusterView, RefusedPropertyError  # noqa: PLC0415 - costs librdkafka
+    from kfd.propertyfaults import property_faults  # noqa: PLC0415 - costs librdkafka
 
-    unit = service() if path == DEFAULT_CONFIG else None
+    named = of_config(path)
+    unit = service(named) if named is not None else None
     properties, faults = properties_of(config, unit)
     faults += host_faults(config, unit, path if unit is not None else None)
     unread = {name: "?" for name in config.kafka.values if name.startswith("sasl.")}
-    try:
-        ClusterView(unread | properties)
-    except RefusedPropertyError as error:
-        faults.append(error.placed(config.where("kafka", error.name)))
+    faults += property_faults(config, unread | properties)
     if faults:
         raise all_of(in_order(faults))
-    named = unit is not None or "control_group" in config.model_fields_set
-    if named and (missing := missing_group(config)):
-        note(f"! {config.where('control_group')}: control_group: {missing}")
-        note(f"  fix: groupadd {config.control_group}; then restart kfd")
+    wanted = unit is not None or "control_group" in config.model_fields_set
+    if wanted and (missing := missing_group(config)):
+        note(plain(f"! {config.where('control_group')}: control_group: {missing}"))
+        note(f"  fix: groupadd {config.control_group}; then {restart(named or UNIT)}")
 
 
 def _summary(config: Config) -> str:
@@ -139,10 +134,10 @@ def _summary(config: Config) -> str:
 
 def _tell(waiting: Waiting) -> None:
     if waiting.problem:
-        note(f"! {waiting.route}: {waiting.problem}")
+        note(plain(f"! {waiting.route}: {waiting.problem}"))
         return
     amount = f"{count(waiting.files, 'file')}, {human_size(waiting.bytes)}"
-    say(f"{waiting.route}: {amount} in {waiting.directory}")
+    say_wrapped(plain(f"{waiting.route}: {amount} in {waiting.directory}"))
 
 
 def _look(route: Upload) -> Waiting:

@@ -18,15 +18,15 @@ from kfd.control.examination import (
     DoctorReply,
     Outcome,
 )
-from kfd.ctl.client import SYSTEM_SOCKET, Client
-from kfd.ctl.render import coloured, note, print_json, say
+from kfd.ctl.client import Client, candidates
+from kfd.ctl.render import coloured, note, plain, print_json, say, say_wrapped
 from kfd.ctl.settings import Settings, verb
 from kfd.errors import ExitCode, KfdError, NotRunningError
+from kfd.unit import config_of, of_service
 
 if TYPE_CHECKING:
     from kfd.config import Config
 
-_CONFIG = Path("/etc/kfd/kfd.yaml")
 _SECONDS = 180.0  # for all checks; each has a deadline of its own
 _MARKS = {
     Outcome.OK: ("ok  ", "green"),
@@ -42,13 +42,11 @@ _MARKS = {
     "--config",
     "path",
     type=click.Path(path_type=Path, readable=False),
-    default=_CONFIG,
-    show_default=True,
     metavar="FILE",
-    help="What to look at where kfd does not run.",
+    help="What to look at where kfd does not run.  [default: that of the service]",
 )
 @verb
-def doctor_command(settings: Settings, acls: bool, path: Path) -> ExitCode:
+def doctor_command(settings: Settings, acls: bool, path: Path | None) -> ExitCode:
     """Look for what is wrong here, and say how to mend it.
 
     The checks are made by the service itself: as its user, in its sandbox, with its login. Where it
@@ -62,27 +60,45 @@ def doctor_command(settings: Settings, acls: bool, path: Path) -> ExitCode:
         client = settings.connect()
     except NotRunningError as error:
         return _outside(settings, path, error)
+    _not_looked_at(path)
     with client:
         return _report(settings, _inside(client), running=True)
+
+
+def _not_looked_at(path: Path | None) -> None:
+    if path is not None:
+        note(plain(f"! {path} is not looked at: kfd runs, and tells of what it runs with"))
+        note(plain(f"  fix: kfdctl config check {path}"))
 
 
 def _inside(client: Client) -> Iterator[Check]:
     for answer in client.stream(DoctorParameters(), DoctorReply, _SECONDS):
         yield from answer.checks
-    if client.path == SYSTEM_SOCKET:
+    named = of_service(client.path)
+    if named is not None:
         from kfd.ctl.service import service  # noqa: PLC0415 - costs what only doctor needs
 
-        unit = service()
+        unit = service(named)
         yield from unit.care() if unit is not None else ()
 
 
-def _outside(settings: Settings, path: Path, error: NotRunningError) -> ExitCode:
+def _outside(settings: Settings, path: Path | None, error: NotRunningError) -> ExitCode:
     from kfd.ctl.outside import look_from_outside  # noqa: PLC0415 - costs pydantic and librdkafka
 
     if not settings.as_json:
-        note(f"{error}; this is what can be seen from outside:")
-    _report(settings, look_from_outside(path, is_service=settings.socket is None), running=False)
+        note(plain(f"{error}; this is what can be seen from outside:"))
+    named = _unit(settings)
+    _report(settings, look_from_outside(path or _config_of(named), named), running=False)
     return ExitCode.NOT_RUNNING
+
+
+def _unit(settings: Settings) -> str | None:
+    """The unit whose socket was looked for first; None for a socket that is no unit's."""
+    return of_service(candidates(settings.socket)[0])
+
+
+def _config_of(unit: str | None) -> Path | None:
+    return config_of(unit) if unit is not None else None
 
 
 def _report(settings: Settings, checks: Iterable[Check], *, running: bool) -> ExitCode:
@@ -101,9 +117,10 @@ def _report(settings: Settings, checks: Iterable[Check], *, running: bool) -> Ex
 
 def _show(check: Check) -> None:
     mark, colour = _MARKS[check.outcome]
-    say(f"{coloured(mark, colour) if colour else mark} {check.name}: {check.text}")
+    text = plain(f"{check.name}: {check.text}")
+    say_wrapped(f"{coloured(mark, colour) if colour else mark} {text}", " " * 5)
     if check.fix:
-        say(f"       fix: {check.fix}")
+        say(f"       fix: {plain(check.fix)}")
     sys.stdout.flush()  # one at a time, also into a pipe
 
 
@@ -117,7 +134,7 @@ def _sum(counts: Counter[Outcome]) -> str:
     return "; ".join(f"{counts[one]} {word}" for one, word in words.items() if counts[one])
 
 
-def _print_acls(settings: Settings, path: Path) -> ExitCode:
+def _print_acls(settings: Settings, path: Path | None) -> ExitCode:
     wanted = _acls(settings, path)
     if settings.as_json:
         print_json(acls=wanted)
@@ -132,13 +149,18 @@ def _print_acls(settings: Settings, path: Path) -> ExitCode:
     return ExitCode.DONE
 
 
-def _acls(settings: Settings, path: Path) -> AclsReply:
+def _acls(settings: Settings, path: Path | None) -> AclsReply:
     """As the daemon says it; where it doesn't run, as the file does."""
     try:
         with settings.connect() as client:
+            _not_looked_at(path)
             return client.call(AclsParameters(), AclsReply)
-    except NotRunningError:
-        return _acls_of(_loaded(path))
+    except NotRunningError as error:
+        file = path or _config_of(_unit(settings))
+        if file is None:
+            error.fix = f"--config FILE, if it is to be told from a file; {error.fix}"
+            raise
+        return _acls_of(_loaded(file))
 
 
 def _loaded(path: Path) -> Config:

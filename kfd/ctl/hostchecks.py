@@ -15,6 +15,7 @@ from kfd.config.secrets import CredentialSecret
 from kfd.config.usable import unusable
 from kfd.ctl.rights import rights_faults
 from kfd.ctl.service import Service
+from kfd.databasefaults import database_faults
 from kfd.errors import ConfigError, KfdError, PermissionProblemError
 
 
@@ -33,6 +34,7 @@ def host_faults(
     else:
         yield from rights_faults(config, account, file)
         yield from unusable(config, account)
+    yield from database_faults(config)
     if unit is not None:
         yield from _sandbox_faults(config, unit)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from kfd.control.reloading import ReloadParameters, ReloadReply
-from kfd.ctl.render import note, print_json, say
+from kfd.ctl.render import note, plain, print_json, say
 from kfd.ctl.settings import Settings, verb
+from kfd.unit import of_socket, restart
 
 
 @click.command()
@@ -28,7 +29,7 @@ def reload_command(settings: Settings) -> None:
         "removed": done.removed,
     }
     said = [f"{kind} {', '.join(names)}" for kind, names in kinds.items() if names]
-    say(f"{done.file} is in effect: {'; '.join(said) or 'no route has changed'}.")
+    say(f"{plain(done.file)} is in effect: {'; '.join(said) or 'no route has changed'}.")
     if done.restart:
         note(f"! needs a restart: {', '.join(done.restart)}")
-        note("  fix: systemctl restart kfd")
+        note(f"  fix: {restart(of_socket(client.path))}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -97,9 +98,11 @@ def _become(account: Account) -> None:
 def _may(look: Look) -> bool:
     """Also where it is missing, or something else: that is told elsewhere."""
     try:
-        os.stat(look.path)
+        status = os.stat(look.path)
     except PermissionError:
         return False
     except OSError:
+        return True
+    if look.wanted & os.X_OK and not stat.S_ISDIR(status.st_mode):
         return True
     return os.access(look.path, look.wanted, effective_ids=True)

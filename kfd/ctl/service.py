@@ -6,20 +6,20 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from kfd.config.accounts import Account
 from kfd.control.examination import Check
 from kfd.errors import ExitCode
 from kfd.examination.checks import doubtful, well, wrong
 from kfd.sandbox import PROPERTIES, Sandbox
+from kfd.unit import CONFIG, UNIT, config_of, log_of, restart, start
 
-UNIT = "kfd.service"
 _ASK_SECONDS = 5.0
 _ASKED = (
     *("LoadState", "ActiveState", "UnitFileState", "Result", "ExecMainStatus", "NeedDaemonReload"),
     *("User", "DropInPaths", "LoadCredential", "LoadCredentialEncrypted", "SetCredential"),
 )
-_LOOK = "journalctl -u kfd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +27,11 @@ class Service:
     """The unit as systemd knows it."""
 
     properties: Mapping[str, str]
+    unit: str = UNIT
 
     @property
     def sandbox(self) -> Sandbox:
-        return Sandbox(UNIT, self.properties)
+        return Sandbox(self.unit, self.properties)
 
     @property
     def account(self) -> Account | None:
@@ -51,45 +52,46 @@ class Service:
                 "service", "runs, but its socket isn't where kfdctl looks", "--socket FILE"
             )
         if active in ("activating", "deactivating"):
-            return doubtful("service", f"is {active} just now", _LOOK)
+            return doubtful("service", f"is {active} just now", log_of(self.unit))
         status = self.properties.get("ExecMainStatus", "0")
         if self.properties.get("Result", "success") == "success":
-            return wrong("service", "is stopped", "systemctl start kfd")
-        return wrong("service", *_ended(status, self.properties["Result"]))
+            return wrong("service", "is stopped", start(self.unit))
+        text, fix = _ended(status, self.properties["Result"], config_of(self.unit))
+        return wrong("service", text, f"{fix}; {log_of(self.unit)} -n 20")
 
     def care(self) -> Iterator[Check]:
         """What is to be known of a unit that runs."""
         if self.properties.get("NeedDaemonReload") == "yes":
             text = "its unit was changed since systemd read it"
-            yield doubtful("service", text, "systemctl daemon-reload; systemctl restart kfd")
+            yield doubtful("service", text, f"systemctl daemon-reload; {restart(self.unit)}")
         drop_ins = self.properties.get("DropInPaths", "").split()
         if self.properties.get("UnitFileState") == "disabled":
-            yield doubtful("service", "doesn't start at boot", "systemctl enable kfd")
+            yield doubtful("service", "doesn't start at boot", f"systemctl enable {self.unit}")
         else:
             shown = f"drop-ins: {', '.join(drop_ins)}" if drop_ins else "no drop-ins"
-            yield well("service", f"{UNIT}, {shown}")
+            yield well("service", f"{self.unit}.service, {shown}")
 
 
-def _ended(status: str, result: str) -> tuple[str, str]:
+def _ended(status: str, result: str, config: Path) -> tuple[str, str]:
     """What an exit status of the daemon says, and what to do."""
+    check = "kfdctl config check" if config == CONFIG else f"kfdctl config check {config}"
     known = {
-        str(int(ExitCode.CONFIGURATION)): ("its configuration is refused", "kfdctl config check"),
-        str(int(ExitCode.PERMISSION)): ("it may not use what it needs", "kfdctl config check"),
+        str(int(ExitCode.CONFIGURATION)): ("its configuration is refused", check),
+        str(int(ExitCode.PERMISSION)): ("it may not use what it needs", check),
         str(int(ExitCode.BUG)): ("it ended with a bug", "report what its log says"),
     }
-    text, fix = known.get(status, (f"it failed ({result}, status {status})", "read its log"))
-    return text, f"{fix}; {_LOOK} -n 20"
+    return known.get(status, (f"it failed ({result}, status {status})", "read its log"))
 
 
-def service() -> Service | None:
-    """The unit, where systemd runs and knows it."""
+def service(unit: str) -> Service | None:
+    """The unit (``kfd``, ``kfd@NAME``), where systemd runs and knows it."""
     systemctl = shutil.which("systemctl")
     if systemctl is None:
         return None
     wanted = ",".join((*_ASKED, *PROPERTIES))
     try:
         done = subprocess.run(  # noqa: S603 - nothing in it comes from anybody
-            [systemctl, "show", UNIT, f"--property={wanted}"],
+            [systemctl, "show", f"{unit}.service", f"--property={wanted}"],
             capture_output=True,
             text=True,
             timeout=_ASK_SECONDS,
@@ -99,4 +101,4 @@ def service() -> Service | None:
         return None
     lines = (line.partition("=") for line in done.stdout.splitlines())
     properties = {name: value for name, _, value in lines}
-    return Service(properties) if properties.get("LoadState") == "loaded" else None
+    return Service(properties, unit) if properties.get("LoadState") == "loaded" else None

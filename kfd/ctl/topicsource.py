@@ -11,12 +11,12 @@ from datetime import datetime
 from pathlib import Path
 
 from kfd import config as configuration
-from kfd.ctl.config import DEFAULT_CONFIG
 from kfd.ctl.hostchecks import properties_of
 from kfd.ctl.render import ProgressLine, note, on_terminal, plain, say
 from kfd.errors import KfdError, UsageError, all_of
 from kfd.inspection.reading import Span, Start, TopicReader
 from kfd.inspection.record import Record
+from kfd.unit import CONFIG
 from kfd.units import parse_duration
 from kfd.wire import is_topic
 from kfd.yamlfile import Places
@@ -130,7 +130,7 @@ def _properties(bootstrap: str | None, config: Path | None) -> dict[str, str]:
     """Kafka's properties, with secrets that this user can read."""
     if bootstrap is not None and config is not None:
         raise UsageError("--bootstrap and --config both name brokers", fix="give one of the two")
-    path = config or DEFAULT_CONFIG
+    path = config or CONFIG
     if bootstrap is not None:
         values: dict[str, object] = {"kafka": {"bootstrap.servers": bootstrap}}
         loaded = configuration.from_values(values, Places({("kafka",): "--bootstrap"}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from kfd import __version__
-from kfd.ctl.render import print_json, say
+from kfd.ctl.render import plain, print_json, say
 from kfd.ctl.settings import Settings, verb
 from kfd.errors import KfdError, NotPermittedError
 
@@ -28,6 +28,6 @@ def _running(settings: Settings) -> tuple[str | None, str]:
         with settings.connect() as client:
             return str(client.info().get("version")), ""
     except NotPermittedError as error:
-        return None, f"kfd: {error}"
+        return None, plain(f"kfd: {error}")
     except KfdError:
         return None, "kfd does not answer"

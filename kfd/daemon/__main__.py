@@ -17,10 +17,10 @@ import kfd
 from kfd.daemon import journal
 from kfd.daemon.messageids import Message, about
 from kfd.errors import ConfigError, ExitCode, KfdError, UsageError
+from kfd.unit import CONFIG, SOCKET
 
 log = logging.getLogger(__name__)
 
-DEFAULT_CONFIG = Path("/etc/kfd/kfd.yaml")
 _M_ARENA_MAX = -8  # malloc.h
 _ARENAS = 1  # a second one only keeps what the first could give out: 60 MB in a long upload
 _COLLECT_AFTER = 10_000  # objects: batches alone fill the default of 700 many times over
@@ -57,10 +57,18 @@ def run(arguments: Sequence[str]) -> int:
         return ExitCode.BUG
 
 
+_STATE_DEFAULT = "$STATE_DIRECTORY; else kfd in $XDG_STATE_HOME, or in ~/.local/state"
+_SOCKET_DEFAULT = (
+    "$KFD_SOCKET; else kfd.sock in $RUNTIME_DIRECTORY, or in $XDG_RUNTIME_DIR/kfd;"
+    f" else {SOCKET} for root, kfd.sock in the state directory for others"
+)
+
+
 def _serve(options: argparse.Namespace) -> int:
     # late: a wrong option needs neither pydantic nor librdkafka
     from kfd.config import from_flags, load  # noqa: PLC0415
     from kfd.daemon.supervisor import Supervisor  # noqa: PLC0415
+    from kfd.propertyfaults import property_fault  # noqa: PLC0415
 
     flags = (options.bootstrap, options.topic, options.upload, options.download)
     if any(flags):
@@ -77,8 +85,8 @@ def _serve(options: argparse.Namespace) -> int:
         config = from_flags(options.bootstrap, options.topic, options.upload, options.download)
         path = None
     else:
-        path = (options.config or DEFAULT_CONFIG).absolute()
-        config = load(path)
+        path = (options.config or CONFIG).absolute()
+        config = load(path, property_fault)
     state = options.state or _state_directory()
     return Supervisor(config, state, options.socket or _socket_path(state), path).run()
 
@@ -90,9 +98,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="In the foreground, without a file: kfd --bootstrap HOST:PORT --topic TOPIC"
         " [--upload DIR] [--download DIR]",
     )
-    parser.add_argument("--config", type=Path, help=f"configuration (default {DEFAULT_CONFIG})")
-    parser.add_argument("--state", type=Path, help="state directory (default $STATE_DIRECTORY)")
-    parser.add_argument("--socket", type=Path, help="control socket (default $KFD_SOCKET)")
+    parser.add_argument("--config", type=Path, help=f"configuration (default {CONFIG})")
+    parser.add_argument("--state", type=Path, help=f"state directory (default {_STATE_DEFAULT})")
+    parser.add_argument("--socket", type=Path, help=f"control socket (default {_SOCKET_DEFAULT})")
     parser.add_argument("--bootstrap", metavar="HOST:PORT", help="a Kafka broker")
     parser.add_argument("--topic", help="the topic to send to and to read")
     parser.add_argument("--upload", type=Path, metavar="DIR", help="send what is put in here")
@@ -122,7 +130,7 @@ def _socket_path(state: Path) -> Path:
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
         return Path(runtime) / "kfd" / "kfd.sock"
     if os.geteuid() == 0:
-        return Path("/run/kfd/kfd.sock")
+        return SOCKET
     return state / "kfd.sock"
 
 

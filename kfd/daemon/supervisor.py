@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 import kfd
-from kfd.config import Config
+from kfd.config import Config, in_order
 from kfd.config.apart import check_apart
 from kfd.control import DaemonState
 from kfd.daemon import journal
@@ -49,8 +49,9 @@ from kfd.daemon.server.server import ControlServer
 from kfd.daemon.stage import Stage
 from kfd.daemon.topics.topics import TopicWatch
 from kfd.daemon.watchdog import all_well, patience
-from kfd.errors import ExitCode, KfdError
+from kfd.errors import ExitCode, KfdError, all_of
 from kfd.kafka import ClusterView, RefusedPropertyError
+from kfd.propertyfaults import property_faults
 from kfd.wire import is_origin
 
 log = logging.getLogger(__name__)
@@ -94,7 +95,9 @@ class Supervisor:
             self._start()
         except RefusedPropertyError as error:
             self._stop()
-            raise error.placed(self._config.where("kafka", error.name)) from error
+            faults = property_faults(self._config, self._config.kafka_properties())
+            named = error.placed(self._config.where("kafka", error.name))
+            raise all_of(in_order(faults or [named])) from error
         except BaseException:
             self._stop()
             raise
@@ -124,7 +127,8 @@ class Supervisor:
         )
         self._own(spool)
         cluster = ClusterView(properties)
-        topics = TopicWatch(cluster, health, create=config.create_topics)
+        servers = properties["bootstrap.servers"]
+        topics = TopicWatch(cluster, health, create=config.create_topics, servers=servers)
         context = Context(
             *(properties, ledger, cluster, topics, health, rates, Pauses(ledger)), self._life
         )

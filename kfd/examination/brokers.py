@@ -16,9 +16,17 @@ from kfd.kafka import BrokerAddress, ClusterView
 CONNECT_SECONDS = 3.0
 DEFAULT_PORT = 9092
 
-_PASSWORD = re.compile(r"authenticat|sasl|credential|password", re.IGNORECASE)
+LOGIN = "login"  # the name of that check
+# As librdkafka words them. A port that speaks otherwise hangs up in the midst of a handshake, so
+# these are looked for in this order.
+_REFUSED = re.compile(r"authenticat|credential|password", re.IGNORECASE)
+_OTHER_PROTOCOL = re.compile(
+    r"listener\?|supported mechanisms: *(\(|$)|disconnected|apiversion|connection closed",
+    re.IGNORECASE,
+)
+_SASL = re.compile(r"sasl", re.IGNORECASE)
 _TLS = re.compile(r"ssl|tls|certificate|handshake", re.IGNORECASE)
-_HUNG_UP = re.compile(r"disconnected|apiversion|connection closed", re.IGNORECASE)
+_MEND_SASL = "mend sasl.username, sasl.password or sasl.mechanism in kafka:, then restart kfd"
 _ADVERTISED = (
     "it is the address that the broker tells its clients (advertised.listeners): it has to be right"
     " as seen from here; look at the name service, routes and firewalls too"
@@ -27,25 +35,24 @@ _ADVERTISED = (
 
 def look_at_brokers(properties: Mapping[str, str], cluster: ClusterView) -> Iterator[Check]:
     """Each address that is configured, the login, each address that is advertised."""
-    configured = list(addresses(properties.get("bootstrap.servers", "")))
-    reached = []
-    for address in configured:
-        problem = _reach(address)
+    configured = addresses(properties.get("bootstrap.servers", ""))
+    problems = {address: _reach(address) for address in configured}
+    reached = [address for address, problem in problems.items() if problem is None]
+    for address, problem in problems.items():
         if problem is None:
-            reached.append(address)
             yield well(f"broker {address.shown}", "reached")
         else:
-            yield _unreached(address, problem, all_of_them=len(configured) == 1)
+            yield _unreached(address, problem, all_of_them=not reached)
     if not reached:
-        yield skipped("login", "no broker can be reached")
+        yield skipped(LOGIN, "no broker can be reached")
         return
     try:
         nodes = cluster.nodes()
     except KfdError as error:
-        yield wrong("login", f"no broker lets kfd in: {error}", login_fix(str(error), properties))
+        yield wrong(LOGIN, f"no broker lets kfd in: {error}", login_fix(str(error), properties))
         return
     number = "1 broker" if len(nodes) == 1 else f"{len(nodes)} brokers"
-    yield well("login", f"{_as_whom(properties)}; {number}")
+    yield well(LOGIN, f"{_as_whom(properties)}; {number}")
     for node in nodes:
         if node not in reached:
             yield _advertised(node)
@@ -81,12 +88,14 @@ def _reach(address: BrokerAddress) -> str | None:
 def login_fix(reason: str, properties: Mapping[str, str]) -> str:
     """What to do about a client that isn't let in, by what it said."""
     protocol = properties.get("security.protocol", "plaintext")
-    if _PASSWORD.search(reason):
-        return "mend sasl.username, sasl.password or sasl.mechanism in kafka:, then restart kfd"
+    if _REFUSED.search(reason):
+        return _MEND_SASL
+    if _OTHER_PROTOCOL.search(reason):
+        return f"security.protocol is {protocol}: is that what this port speaks? Look at its log"
+    if _SASL.search(reason):
+        return _MEND_SASL
     if _TLS.search(reason):
         return "mend ssl.ca.location and the other ssl. properties in kafka:, then restart kfd"
-    if _HUNG_UP.search(reason):
-        return f"security.protocol is {protocol}: is that what this port speaks? Look at its log"
     return "look at the broker's log; compare kafka: with what its administrator says"
 
 

@@ -10,11 +10,11 @@ from kfd.control.examination import Check, Grant, Resource
 from kfd.errors import KfdError
 from kfd.examination.checks import doubtful, failed, skipped, well, wrong
 from kfd.kafka import ClusterView, Topic, TopicRefusedError
-from kfd.topicfaults import compaction, short_retention, small_records
+from kfd.topicfaults import compaction, create_command, short_retention, small_records
 
 
-def look_at_topics(config: Config, cluster: ClusterView) -> Iterator[Check]:
-    """Each topic of a route; then the rights."""
+def look_at_topics(config: Config, cluster: ClusterView, servers: str) -> Iterator[Check]:
+    """Each topic of a route."""
     names = _topics(config)
     if not names:
         yield skipped("topics", "no route is configured")
@@ -25,7 +25,11 @@ def look_at_topics(config: Config, cluster: ClusterView) -> Iterator[Check]:
         yield skipped("topics", f"the brokers don't show them: {error}")
         return
     for name in names:
-        yield from _topic(config, cluster, name, found[name])
+        answer = found[name]
+        if answer is None:
+            yield _missing(config, name, servers)
+        else:
+            yield from _topic(config, cluster, name, answer)
 
 
 def _topics(config: Config) -> list[str]:
@@ -35,22 +39,21 @@ def _topics(config: Config) -> list[str]:
 
 
 def _topic(
-    config: Config, cluster: ClusterView, name: str, found: Topic | TopicRefusedError | None
+    config: Config, cluster: ClusterView, name: str, found: Topic | TopicRefusedError
 ) -> Iterator[Check]:
     check = f"topic {name}"
     if isinstance(found, TopicRefusedError):
         yield failed(check, found)
-    elif found is None:
-        yield _missing(config, check, name)
     else:
         yield from _limits(config, cluster, check, found)
 
 
-def _missing(config: Config, check: str, name: str) -> Check:
-    command = f"kafka-topics.sh --create --topic {name} --bootstrap-server ..."
+def _missing(config: Config, name: str, servers: str) -> Check:
+    check = f"topic {name}"
+    command = create_command(name, servers)
     if config.create_topics:
         return doubtful(check, "does not exist; kfd makes it where it may", command)
-    return wrong(check, "does not exist", f"{command}, or create_topics: true")
+    return wrong(check, "does not exist", f"create_topics: true, or {command}")
 
 
 def _limits(config: Config, cluster: ClusterView, check: str, found: Topic) -> Iterator[Check]:
@@ -66,14 +69,21 @@ def _limits(config: Config, cluster: ClusterView, check: str, found: Topic) -> I
         compaction(topic),
         small_records(topic, config.chunk_size) if sends else None,
     ]
-    yield from (failed(check, fault) for fault in faults if fault is not None)
+    for fault in faults:
+        if fault is not None:
+            yield wrong(check, _without_name(topic, fault), fault.fix)
     short = short_retention(topic, least)
     if short is not None:
-        yield doubtful(check, str(short), short.fix)
+        yield doubtful(check, _without_name(topic, short), short.fix)
     if topic.max_record is None:
         yield skipped(check, "its limits are not known: kfd may not describe its configuration")
     elif short is None and not any(faults):
         yield well(check, f"{topic.partitions} partitions, {topic.max_record} bytes a record")
+
+
+def _without_name(topic: Topic, fault: KfdError) -> str:
+    """The check is called after the topic."""
+    return str(fault).removeprefix("topic ").removeprefix(f"{topic.name} ")
 
 
 def look_at_rights(config: Config, cluster: ClusterView, servers: str, who: str) -> Iterator[Check]:
@@ -89,7 +99,9 @@ def look_at_rights(config: Config, cluster: ClusterView, servers: str, who: str)
         yield _granted(one, rights.get(one.name), servers, who)
     if groups:
         yield skipped(
-            "rights on groups", f"brokers don't tell: {', '.join(groups)}; status does if refused"
+            "rights on groups",
+            f"brokers don't say what is allowed on {', '.join(groups)}; kfdctl status says so if"
+            " they refuse",
         )
 
 

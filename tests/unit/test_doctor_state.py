@@ -94,8 +94,14 @@ def test_clocks(monkeypatch: pytest.MonkeyPatch, at: float, outcome: Outcome, pa
 
 def test_clocks_that_cannot_be_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     last = Acknowledged("t", "id", 0, 5, 1000.0)
-    for known, appended in ((None, None), (last, None), (last, BrokerAwayError("gone", fix="x"))):
-        assert of_clock(monkeypatch, known, appended).outcome is Outcome.SKIPPED
+    away = BrokerAwayError("gone", fix="x")
+    for known, appended, part in (
+        (None, None, "no file that was sent lately"),
+        (last, None, "no file that was sent lately"),
+        (last, away, "the brokers don't answer: gone"),
+    ):
+        check = of_clock(monkeypatch, known, appended)
+        assert (check.outcome, part in check.text) == (Outcome.SKIPPED, True)
 
 
 def config(**kafka: Any) -> Config:
@@ -114,7 +120,7 @@ def test_secrets_that_everybody_may_read(tmp_path: Path) -> None:
     assert str(file) in check.text
     secret.chmod(0o640)
     (check,) = look_at_secrets(by_file, file)
-    assert check.outcome is Outcome.OK
+    assert (check.outcome, check.text) == (Outcome.OK, "1 file, not readable by everybody")
     assert list(look_at_secrets(config(), file)) == []
 
 

@@ -37,3 +37,9 @@ def test_problem_keeps_its_beginning_and_the_oldest_comes_first(
     assert [(one.scope, one.text, one.since) for one in health.problems()] == [
         ("a", "changed", 1.0), ("b", "other", 2.0)
     ]  # fmt: skip
+
+
+def test_what_the_log_says_already_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    health = Health()
+    health.note("configuration", "refused", "not reloaded", "mend it", logged=True)
+    assert ([one.text for one in health.problems()], caplog.messages) == (["not reloaded"], [])

@@ -16,7 +16,7 @@ STRICT = {"ProtectSystem": "strict", "ProtectHome": "read-only", "StateDirectory
 def faults(
     properties: dict[str, str], *, read: tuple[str, ...] = (), write: tuple[str, ...] = ()
 ) -> list[tuple[str, str]]:
-    found = Sandbox("kfd.service", properties).faults(map(Path, read), map(Path, write))
+    found = Sandbox("kfd", properties).faults(map(Path, read), map(Path, write))
     return [(str(one), one.fix) for one in found]
 
 
@@ -74,7 +74,7 @@ def test_what_it_has_of_its_own() -> None:
     [("", True), ("read write fchown", True), ("read write", False), ("~fchown mount", False)],
 )
 def test_giving_files_to_a_group(calls: str, *, allowed: bool) -> None:
-    fault = Sandbox("kfd.service", {"SystemCallFilter": calls}).chown_fault("lab")
+    fault = Sandbox("kfd", {"SystemCallFilter": calls}).chown_fault("lab")
     assert (fault is None) is allowed
     if fault is not None:
         assert fault.fix == "systemctl edit kfd -> [Service] SystemCallFilter=@chown" + RESTART

@@ -7,6 +7,7 @@ from concurrent.futures import TimeoutError as NotDone
 from kfd.control.reloading import ReloadReply
 from kfd.daemon.reload import Reloader
 from kfd.errors import TimedOutError
+from kfd.unit import log_of
 
 WAIT_SECONDS = 50.0  # kfdctl waits for a minute
 
@@ -24,7 +25,7 @@ class ReloadingAnswers:
         except NotDone:
             raise TimedOutError(
                 "the reload isn't done yet: a disk or a share may hang",
-                fix="kfdctl status, journalctl -u kfd",
+                fix=f"kfdctl status, {log_of()}",
             ) from None
         return ReloadReply(
             str(self._reloader.path),

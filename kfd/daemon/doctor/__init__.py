@@ -15,11 +15,11 @@ from kfd.control.examination import AclsReply, Check
 from kfd.daemon.context import Context
 from kfd.daemon.doctor.clock import look_at_clock
 from kfd.daemon.doctor.directories import look_at_download, look_at_upload, look_at_watches
+from kfd.daemon.doctor.problems import look_at_problems
 from kfd.daemon.doctor.rounds import Look, Rounds
 from kfd.daemon.doctor.state import (
     look_at_configuration,
     look_at_ledger,
-    look_at_problems,
     look_at_receipts,
     look_at_secrets,
     look_at_socket,
@@ -27,12 +27,11 @@ from kfd.daemon.doctor.state import (
 from kfd.daemon.incoming.downloads import Downloads
 from kfd.daemon.reload import Reloader
 from kfd.errors import KfdError
-from kfd.examination.brokers import look_at_brokers
-from kfd.examination.topics import look_at_rights, look_at_topics
+from kfd.examination.cluster import look_at_cluster
 from kfd.kafka import ClusterView
 
 LOOK_SECONDS = 5.0  # for an answer of the brokers
-BROKERS_SECONDS = 60.0  # for all of them: each may be silent
+BROKERS_SECONDS = 120.0  # for all of them and the topics: each may be silent
 _SHARE = "look at the share that it is on: is its server there?"
 _BROKERS = "look at the brokers and the name service"
 
@@ -61,7 +60,11 @@ class Doctor:
         if not self._busy.acquire(blocking=False):
             raise KfdError("doctor is at work already", fix="wait for it, then ask again")
         try:
-            yield from self._rounds.make(list(self._looks()))
+            made = []
+            for check in self._rounds.make(list(self._looks())):
+                made.append(check)
+                yield check
+            yield from look_at_problems(self._context.health, made)
         finally:
             self._busy.release()
 
@@ -77,12 +80,8 @@ class Doctor:
         yield Look("configuration", partial(look_at_configuration, config, path, context))
         yield Look("secrets", partial(look_at_secrets, config, path))
         cluster = ClusterView(context.properties, LOOK_SECONDS)
-        looking = partial(look_at_brokers, context.properties, cluster)
+        looking = partial(look_at_cluster, config, context.properties, cluster)
         yield Look("brokers", looking, BROKERS_SECONDS, _BROKERS)
-        yield Look("topics", partial(look_at_topics, config, cluster), BROKERS_SECONDS, _BROKERS)
-        acls = self.acls()
-        rights = partial(look_at_rights, config, cluster, acls.servers, acls.principal)
-        yield Look("rights", rights, hung=_BROKERS)
         for upload in config.uploads.values():
             name = f"uploads.{upload.name}"
             yield Look(name, partial(look_at_upload, upload), hung=_SHARE)
@@ -94,4 +93,3 @@ class Doctor:
         yield Look("ledger", partial(look_at_ledger, context.ledger, ledger), 30.0)
         yield Look("socket", partial(look_at_socket, self._socket_path, config.control_group))
         yield Look("receipts", partial(look_at_receipts, config))
-        yield Look("now", partial(look_at_problems, context.health))

@@ -9,7 +9,7 @@ from kfd.control.examination import Check
 from kfd.daemon.ledger import Ledger, soundness
 from kfd.errors import KfdError
 from kfd.examination.checks import doubtful, skipped, well
-from kfd.kafka import ClusterView
+from kfd.kafka import BrokerAwayError, ClusterView
 from kfd.units import human_duration
 
 TOLERATED_SECONDS = 60.0
@@ -24,6 +24,9 @@ def look_at_clock(ledger: Ledger, cluster: ClusterView) -> Iterator[Check]:
         return
     try:
         appended = cluster.appended_at(last.topic, last.partition, last.offset)
+    except BrokerAwayError as error:
+        yield skipped("clock", f"the brokers don't answer: {error}")
+        return
     except KfdError as error:
         yield skipped("clock", f"the last record could not be read: {error}")
         return

@@ -17,7 +17,7 @@ from kfd.daemon.watcher.mounts import mount_of, mount_points_below
 from kfd.daemon.writability import unwritable
 from kfd.examination.checks import doubtful, well, wrong
 from kfd.paths import escape
-from kfd.unit import drop_in, writable
+from kfd.unit import drop_in, restart, writable
 from kfd.units import human_size
 
 _PROBE = "user.kfd.probe"
@@ -50,7 +50,7 @@ def look_at_download(route: Download, destination: Destination) -> Iterator[Chec
     if not destination.is_current():
         yield wrong(
             name, f"{route.directory} was replaced while kfd runs: files go to the old one",
-            "systemctl restart kfd",
+            restart(),
         )  # fmt: skip
         return
     fault = unwritable(route.directory)

@@ -14,13 +14,13 @@ from kfd.config.changes import changes
 from kfd.config.properties import is_secret
 from kfd.config.secrets import FileSecret, TextSecret
 from kfd.config.values import KEEP
-from kfd.control.examination import Check, Outcome
+from kfd.control.examination import Check
 from kfd.daemon.context import Context
-from kfd.daemon.health import Health
 from kfd.daemon.ledger import Ledger, soundness
 from kfd.errors import KfdError, faults_of
 from kfd.examination.checks import doubtful, failed, skipped, well, wrong
-from kfd.unit import drop_in
+from kfd.propertyfaults import property_fault
+from kfd.unit import drop_in, restart
 from kfd.units import human_size
 
 CHECK_SECONDS = 10.0
@@ -64,7 +64,7 @@ def look_at_socket(path: Path, group: str) -> Iterator[Check]:
     except KeyError:
         yield doubtful(
             "socket", f"there is no group {group}: only root and kfd's user may use kfdctl",
-            f"groupadd {group} and restart kfd, or name another as control_group",
+            f"groupadd {group}; {restart()}; or name another as control_group",
         )  # fmt: skip
         return
     if (status.st_gid, stat.S_IMODE(status.st_mode)) != (found.gr_gid, 0o660):
@@ -83,7 +83,7 @@ def look_at_configuration(running: Config, path: Path | None, context: Context) 
         yield skipped("configuration", "it came from the command line")
         return
     try:
-        wanted = load(path)
+        wanted = load(path, property_fault)
         properties = wanted.kafka_properties()
     except KfdError as error:
         yield from (failed("configuration", fault) for fault in faults_of(error))
@@ -95,7 +95,7 @@ def look_at_configuration(running: Config, path: Path | None, context: Context) 
         yield doubtful("configuration", text, "kfdctl reload")
     if todo.restart:
         text = f"changed in {path}, needs a restart: {', '.join(todo.restart)}"
-        yield doubtful("configuration", text, "systemctl restart kfd")
+        yield doubtful("configuration", text, restart())
     if todo.nothing:
         yield well("configuration", f"{path} is in effect")
 
@@ -120,7 +120,8 @@ def look_at_secrets(config: Config, path: Path | None) -> Iterator[Check]:
             "secrets", f"everybody may read {file}", f"chown kfd {file}; chmod 600 {file}"
         )
     if files and not open_to_all:
-        yield well("secrets", f"{len(files)} files, not readable by everybody")
+        number = "1 file" if len(files) == 1 else f"{len(files)} files"
+        yield well("secrets", f"{number}, not readable by everybody")
 
 
 def _readable_by_all(file: Path) -> bool:
@@ -139,13 +140,3 @@ def look_at_receipts(config: Config) -> Iterator[Check]:
                 f" {route.topic}.receipts can say so",
                 f"let only the receivers write {route.topic}.receipts (ACLs): kfdctl doctor --acls",
             )
-
-
-def look_at_problems(health: Health) -> Iterator[Check]:
-    """What keeps parts of the daemon from working now, as status shows it."""
-    problems = health.problems()
-    for problem in problems:
-        outcome = Outcome.FAIL if problem.degrades else Outcome.WARN
-        yield Check(problem.scope, outcome, problem.text, problem.fix)
-    if not problems:
-        yield well("now", "nothing is degraded")

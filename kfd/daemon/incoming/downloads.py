@@ -32,6 +32,7 @@ from kfd.daemon.stage import DeathHandler
 from kfd.daemon.throttle import Throttle
 from kfd.errors import KfdError, all_of
 from kfd.transfer import OpenTransfer
+from kfd.unit import restart
 
 RETIRE_SECONDS = 20.0  # for consumers that go: publish what is complete, commit, leave
 
@@ -162,7 +163,7 @@ class Downloads:
         if stuck:
             raise StuckError(
                 f"{', '.join(stuck)}: no end after {RETIRE_SECONDS:g} s",
-                fix="see to the disk of its directory, then: systemctl restart kfd",
+                fix=f"see to the disk of its directory, then: {restart()}",
             )
 
     def take(self, coming: ComingDownloads, on_death: DeathHandler) -> None:

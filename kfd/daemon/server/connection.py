@@ -13,6 +13,7 @@ from kfd.daemon.server.pacing import Meter
 from kfd.daemon.throttle import Throttle
 from kfd.errors import ExitCode, KfdError, NotPermittedError
 from kfd.refusals import to_varlink
+from kfd.unit import log_of
 from kfd.varlink import (
     Call,
     ProtocolError,
@@ -72,7 +73,7 @@ class Connection:
             log.debug("control: %s: %s", self.peer, error)
         except Exception as error:  # noqa: BLE001 - one client's request; the daemon goes on
             journal.bug(log, f"control: a request of {self.peer}", error)
-            bug = KfdError("kfd failed at this request; its log says why", fix="journalctl -u kfd")
+            bug = KfdError("kfd failed at this request; its log says why", fix=log_of())
             bug.exit_code = ExitCode.BUG
             self._fail(bug)
         finally:

@@ -36,14 +36,17 @@ class TopicWatch(Stage):
     The lock guards ``_seen``. ``on_change`` callbacks run in the stage's thread, without the lock.
     """
 
-    def __init__(self, cluster: ClusterView, health: Health, *, create: bool) -> None:
+    def __init__(
+        self, cluster: ClusterView, health: Health, *, create: bool, servers: str = "HOST:PORT"
+    ) -> None:
+        """``servers``: as people are told where a topic that is missing may be made."""
         super().__init__("topics")
         self.create = create  # whether topics that are missing are made
         self.brokers_known = 0
         self.brokers_up = 0
         self._cluster = cluster
         self._health = health
-        self._reports = TopicReports(health)
+        self._reports = TopicReports(health, servers)
         self._needs = Needs()
         self._seen: dict[str, Seen] = {}
         self._lock = threading.Lock()

@@ -33,13 +33,24 @@ def test_one_property_under_two_names(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "servers",
-    ["b", "b:9092", "a:1, b:2", "[::1]:9092", "[fe80::1%eth0]", "SSL://b:9093", "10.0.0.1"],
+    [
+        "b",
+        "b:9092",
+        "b:65535",
+        "a:1, b:2",
+        "[::1]:9092",
+        "[fe80::1%eth0]",
+        "SSL://b:9093",
+        "10.0.0.1",
+    ],
 )
 def test_addresses(tmp_path: Path, servers: str) -> None:
     load(written(tmp_path, f"kafka:\n  bootstrap.servers: '{servers}'\n"))
 
 
-@pytest.mark.parametrize("servers", ["''", "','", "'b:'", "'b:port'", "'b:0'", "'a b'", "'b,'"])
+@pytest.mark.parametrize(
+    "servers", ["''", "','", "'b:'", "'b:port'", "'b:0'", "b:65536", "b:99999", "'a b'", "'b,'"]
+)
 def test_no_addresses(tmp_path: Path, servers: str) -> None:
     ((text, fix),) = faults(written(tmp_path, f"kafka:\n  bootstrap.servers: {servers}\n"))
     assert text == "kfd.yaml:2: kafka.bootstrap.servers: not addresses of brokers"

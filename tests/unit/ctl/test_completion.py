@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -86,15 +87,39 @@ def test_without_a_daemon_routes_are_those_of_its_file(
         f"uploads: {{scope3: {{directory: {tmp_path}/up, topic: t}}}}\n"
         f"downloads: {{archive: {{directory: {tmp_path}/down, topic: t}}}}\n"
     )
-    monkeypatch.setattr(completion, "DEFAULT_CONFIG", file)
-    monkeypatch.setenv("KFD_SOCKET", "/nowhere")
+    files = {"kfd@lab2": file}
+    monkeypatch.setattr(completion, "config_of", files.__getitem__)
+    monkeypatch.setenv("KFD_SOCKET", "/run/kfd-lab2/kfd.sock")
     context = click.Context(kfdctl)
     parameter = click.Argument(["route"])
     found = [one.value for one in completion.complete_route(context, parameter, "")]
     assert found == ["archive", "scope3"]
     assert [one.value for one in completion.complete_upload(context, parameter, "s")] == ["scope3"]
+    monkeypatch.setenv("KFD_SOCKET", "/nowhere")
+    assert completion.complete_route(context, parameter, "") == []
+    monkeypatch.setenv("KFD_SOCKET", "/run/kfd-lab2/kfd.sock")
     file.write_text("nonsense")
     assert completion.complete_route(context, parameter, "") == []
+
+
+def test_a_daemon_that_stands_still_holds_no_shell_up(
+    environment: dict[str, str], socket_path: Path
+) -> None:
+    """It takes connections as long as there is room for them, and answers none."""
+    asked = environment | {
+        "KFD_SOCKET": str(socket_path),
+        "_KFDCTL_COMPLETE": "bash_complete",
+        "COMP_WORDS": "kfdctl pause ",
+        "COMP_CWORD": "2",
+    }
+    with socket.socket(socket.AF_UNIX) as silent:
+        socket_path.parent.mkdir(exist_ok=True)
+        silent.bind(str(socket_path))
+        silent.listen()
+        done = subprocess.run(
+            ["kfdctl"], env=asked, capture_output=True, text=True, check=False, timeout=30
+        )
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
 
 
 def test_without_a_daemon_routes_are_just_not_completed(environment: dict[str, str]) -> None:

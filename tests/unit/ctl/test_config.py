@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.ctl.kfdctl import run, run_json
+from tests.unit.ctl.kfdctl import Terminal, run, run_json
 
 
 @pytest.fixture
@@ -49,6 +49,20 @@ def test_config_check_says_which_directory_is_missing(configuration: Path, tmp_p
     (tmp_path / "in").rename(tmp_path / "away")
     code, _, err = run("config", "check", "--config", configuration)
     assert (code, err) == (1, f"! scope3: {tmp_path}/in: No such file or directory\n")
+
+
+def test_a_directory_moves_no_cursor(configuration: Path, tmp_path: Path) -> None:
+    """Neither one that is there nor one that isn't."""
+    strange = tmp_path / "i\x1b[31m\x07n"
+    text = configuration.read_text()
+    configuration.write_text(text.replace(f"{tmp_path}/in", f'"{tmp_path}/i\\e[31m\\an"'))
+    for _ in range(2):
+        terminal = Terminal("config", "check", configuration)
+        terminal.end()
+        assert "i\\x1b[31m\\x07n" in "".join(terminal.lines)
+        assert not {"\x1b", "\x07"} & set(terminal.screen)
+        if not strange.exists():
+            strange.mkdir()
 
 
 def test_config_show_hides_secrets(configuration: Path) -> None:

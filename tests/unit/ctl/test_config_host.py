@@ -54,6 +54,46 @@ def test_all_faults_of_the_host_come_at_once(tmp_path: Path) -> None:
     assert err.count("fix: ") == 5
 
 
+@pytest.mark.parametrize(
+    ("url", "what", "fix"),
+    [
+        (
+            "nonsense://u:hunter2@h/d",
+            "nonsense: Can't load plugin",
+            "install the driver of nonsense",
+        ),
+        (
+            "mysql+pymysql://u:hunter2@h/d",
+            "No module named 'pymysql'",
+            "install the driver of mysql",
+        ),
+        (
+            "postgresql+pg8000://u:hunter2@h/d",
+            "No module named 'pg8000'",
+            "write postgresql+psycopg",
+        ),
+        ("postgresql+asyncpg://u:hunter2@h/d", "an asynchronous driver", "name another before ://"),
+    ],
+)
+def test_a_database_that_cannot_be_reached_from_here(
+    tmp_path: Path, url: str, what: str, fix: str
+) -> None:
+    path = written(tmp_path, f"catalogue:\n  lab: {{url: '{url}'}}\n")
+    code, _, err = run("config", "check", path)
+    assert code == 78
+    assert err.startswith(f"kfd.yaml:4: catalogue.lab.url: {url.partition(':')[0]}: ")
+    assert what in err
+    assert f"  fix: {fix}" in err
+    assert "hunter2" not in err
+
+
+@pytest.mark.parametrize("url", ["postgresql+psycopg://u:hunter2@h/d", "sqlite:////srv/c.db"])
+def test_a_database_whose_driver_is_here(tmp_path: Path, url: str) -> None:
+    """Nobody connects to it."""
+    path = written(tmp_path, f"catalogue:\n  lab: {{url: '{url}'}}\n")
+    assert run("config", "check", path)[0] == 0
+
+
 def test_a_file_that_may_not_be_read_is_no_usage_error(tmp_path: Path) -> None:
     code, _, err = run("config", "check", tmp_path)  # a directory, also for root
     assert code == 78

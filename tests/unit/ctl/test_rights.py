@@ -76,3 +76,14 @@ def test_a_control_group_that_does_not_exist_is_a_warning(tmp_path: Path) -> Non
         missing_group(from_values({"kafka": {"bootstrap.servers": "k"}, "control_group": "root"}))
         == ""
     )
+
+
+def test_a_file_in_the_place_of_a_directory_is_no_matter_of_rights(tmp_path: Path) -> None:
+    (tmp_path / "up").write_text("")
+    path = tmp_path / "kfd.yaml"
+    path.write_text(
+        "kafka: {bootstrap.servers: k}\n"
+        f"uploads: {{u: {{directory: {tmp_path}/up, topic: t, then: delete}}}}\n"
+    )
+    code, _, err = run("config", "check", path)
+    assert (code, "Not a directory" in err, "setfacl" in err) == (1, True, False)

@@ -1,0 +1,51 @@
+"""What keeps parts of the daemon from working now, as ``status`` shows it; but not what a check has
+just said already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from kfd.control import Problem
+from kfd.control.examination import Check, Outcome
+from kfd.daemon.health import Health
+from kfd.daemon.reload import SCOPE
+from kfd.daemon.topics.topics import UNREACHABLE
+from kfd.examination.brokers import LOGIN
+from kfd.examination.checks import well
+
+_OF_UPLOADS = {"directory": "", "then": ".then"}
+_OF_DOWNLOADS = ("disk", "space")
+_OF_FILE = {"refused": Outcome.FAIL, "restart": Outcome.WARN}
+
+
+def look_at_problems(health: Health, made: Sequence[Check]) -> Iterator[Check]:
+    """Those that none of the checks that were ``made`` has told."""
+    problems = health.by_key()
+    told = set()
+    for (scope, key), problem in problems.items():
+        line = (problem.scope, problem.text)
+        as_grave = {Outcome.FAIL, _outcome(problem)}
+        found = [check for check in made if check.outcome in as_grave]
+        if line not in told and not any(_tells(check, scope, key) for check in found):
+            told.add(line)  # each of a route's consumers may have the same
+            yield Check(problem.scope, _outcome(problem), problem.text, problem.fix)
+    if not problems:
+        yield well("now", "nothing is degraded")
+
+
+def _outcome(problem: Problem) -> Outcome:
+    return Outcome.FAIL if problem.degrades else Outcome.WARN
+
+
+def _tells(check: Check, scope: str, key: str) -> bool:
+    """Whether a check that found something has found this."""
+    kind = key.partition(" ")[0]
+    if kind == "topic":
+        return check.name == key
+    if (scope, key) == ("kafka", UNREACHABLE) or kind.startswith("consumer-"):
+        return check.name == LOGIN or check.name.startswith("broker ")
+    if scope == SCOPE:
+        return (check.name, check.outcome) == (SCOPE, _OF_FILE.get(key))
+    if kind in _OF_UPLOADS:
+        return check.name == f"uploads.{scope}{_OF_UPLOADS[kind]}"
+    return kind in _OF_DOWNLOADS and check.name == f"downloads.{scope}"
