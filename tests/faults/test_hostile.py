@@ -277,6 +277,6 @@ def test_file_where_a_directory_is_needed(
         eventually(lambda: receiver.incoming()["quarantined"] == rounds, 60, every=0.1)
         judge.holds()
     reasons = {one["reason"] for one in receiver.transfers() if one["state"] == "quarantined"}
-    assert reasons == {"its name can't be used here: Not a directory"}
+    assert reasons == {"its name can't be used here: Not a directory: data"}
     receiver.clean(held=rounds)
     figures.add("quarantined", rounds)

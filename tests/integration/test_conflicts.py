@@ -175,7 +175,7 @@ def test_file_where_a_directory_is_needed(receiver: Host, sender: Sender) -> Non
     receiver.receives("after it")
     eventually(lambda: receiver.states("download")["data/run.trc", "quarantined"] == 1)
     (listed,) = [one for one in receiver.transfers() if one["state"] == "quarantined"]
-    assert listed["reason"] == "its name can't be used here: Not a directory"
+    assert listed["reason"] == "its name can't be used here: Not a directory: data"
     assert receiver.incoming()["quarantined"] == receiver.status()["quarantine"] == 1
     receiver.clean(held=1)
 

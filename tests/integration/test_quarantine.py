@@ -33,8 +33,8 @@ def test_released_it_is_delivered(make_host: MakeHost) -> None:
     assert receiver.status()["quarantine_used"] == len(content)
     newest = str(entries[0]["tid"])[-8:]
     shown = receiver.ctl("quarantine", "show", newest).stdout
-    assert "sender told quarantined: its name can't be used here: Not a directory" in shown
-    assert re.search(r"^release     below/run.trc: .*Not a directory$", shown, re.MULTILINE)
+    assert "sender told quarantined: its name can't be used here: Not a directory: below" in shown
+    assert re.search(r"^release     below/run.trc: .*Not a directory: below$", shown, re.MULTILINE)
     refused = receiver.ctl("quarantine", "release", newest)
     assert refused.returncode == 1
     assert "fix: mend that, or give it another name with --to" in refused.stderr

@@ -11,8 +11,10 @@ from collections.abc import Iterator, Mapping
 from sqlite3 import Connection
 
 from kfd.control import ListParameters, State
+from kfd.paths import escape
 
 MAX_LOOKED_AT = 200_000  # rows
+SHOWN = "shown"  # the function that gives a path as people see it
 
 # An index of several states is used only where the statement names them all.
 _GIVEN_UP = "outgoing INDEXED BY outgoing_given_up WHERE state IN ('failed', 'cancelled')"
@@ -50,8 +52,16 @@ _AT: Mapping[str, str] = {
 }
 
 
+def teach(reader: Connection) -> None:
+    """Give a connection what :func:`rows` asks of it."""
+    reader.create_function(SHOWN, 1, escape, deterministic=True)
+
+
 def rows(table: str, wanted: ListParameters) -> str:
-    """``FROM`` what and ``WHERE``, for the rows of a table that are wanted; with :func:`values`."""
+    """``FROM`` what and ``WHERE``, for the rows of a table that are wanted; with :func:`values`.
+
+    A name is also looked for as it is shown; only one with a backslash is shown as another.
+    """
     return " AND ".join([_candidates(table, wanted), *_conditions(table, wanted)])
 
 
@@ -106,8 +116,9 @@ def _conditions(table: str, wanted: ListParameters) -> Iterator[str]:
         yield "route = :route"
     if wanted.name is not None:
         text = "CAST(path AS TEXT)"
-        below = "" if "/" in wanted.name else f" OR {text} GLOB :below"
-        yield f"({text} GLOB :name{below})"
+        texts = [text, f"{SHOWN}(path)"] if "\\" in wanted.name else [text]
+        names = [":name"] if "/" in wanted.name else [":name", ":below"]
+        yield f"({' OR '.join(f'{one} GLOB {name}' for one in texts for name in names)})"
     if wanted.since is not None:
         yield f"{_AT[table]} >= :since"
     if wanted.until is not None:

@@ -13,7 +13,8 @@ from tests.parts import Sent, version
 from tests.unit.ledger.incoming_files import publish, received, with_meta
 from tests.unit.ledger.outgoing_files import accept_one, end
 
-NAMES = [b"scope3/run1.trc", b"scope3/run2.csv", b"run1.trc", b"\xff.trc", b"[1].txt"]
+NAMES = [b"scope3/run1.trc", b"scope3/run2.csv", b"run1.trc", b"\xff.trc", b"[1].txt",
+         b"a/line\nfeed.txt", b"back\\slash"]  # fmt: skip
 
 
 def found(ledger: Ledger, **wanted: Any) -> set[str]:
@@ -32,6 +33,12 @@ def found(ledger: Ledger, **wanted: Any) -> set[str]:
         ("RUN1.trc", set()),
         ("[[]1].txt", {"[1].txt"}),
         ("?.trc", {"\\xff.trc"}),
+        ("\\xff.trc", {"\\xff.trc"}),
+        ("\\xf[ef].*", {"\\xff.trc"}),
+        ("line\\x0afeed.txt", {"a/line\\x0afeed.txt"}),
+        ("a/line\\x0afeed.txt", {"a/line\\x0afeed.txt"}),
+        ("back\\slash", {"back\\\\slash"}),
+        ("back\\\\slash", {"back\\\\slash"}),
         ("' OR 1 --", set()),
     ],
 )

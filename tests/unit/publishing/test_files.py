@@ -99,6 +99,17 @@ def test_partials_keep_few_descriptors_open(parts: Receiving) -> None:
     assert parts.parts() == []
 
 
+def test_which_part_of_a_name_is_in_the_way(ledger: Ledger, tmp_path: Path) -> None:
+    with receiving(ledger, tmp_path / "data") as parts:
+        (parts.root / "one").mkdir()
+        (parts.root / "one/two\n").write_bytes(b"in the way")
+        sent = Sent(b"x", b"one/two\n/three/four")
+        Stream(parts).receive(sent)
+        assert states(ledger)[sent.tid] == (
+            "quarantined", r"its name can't be used here: Not a directory: one/two\x0a",
+        )  # fmt: skip
+
+
 def test_name_too_long_with_its_origin_is_quarantined(ledger: Ledger, tmp_path: Path) -> None:
     with receiving(ledger, tmp_path / "data", layout="{origin}/{path}") as parts:
         deep, fine = Sent(b"x", b"/".join([b"d" * 203] * 5)), Sent(b"y", b"y")

@@ -18,7 +18,7 @@ def test_what_is_whole_is_kept_with_its_reason(tmp_path: Path) -> None:
         (sent,) = route.set_aside(b"content of it")
         entry = route.entry(sent)
         assert entry.held
-        assert "its name can't be used here: Not a directory" in entry.reason
+        assert "its name can't be used here: Not a directory: below" in entry.reason
         assert route.kept() == {sent.tid: sent.content}
         assert route.modes() == {0o600}
         assert route.parts.parts() == []
