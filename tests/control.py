@@ -70,7 +70,8 @@ def refused_row(tid: str) -> RefusedRow:
 class MemoryOperations:
     """The protocols of all ``Operations`` over a dict; tests steer it by its attributes.
 
-    A file called ``bad…`` is refused, one called ``old…`` was sent already.
+    A file called ``bad…`` is refused (``bad-4…``: with exit code 4), one called ``old…`` was
+    sent already.
     """
 
     def __init__(self) -> None:
@@ -79,15 +80,19 @@ class MemoryOperations:
         self.sent: list[SendRequest] = []
         self.contents: list[bytes] = []
         self.known: dict[str, Transfer] = {}
+        self.received: list[Transfer] = []  # what ``show`` has besides
         self.draining = False
         self.left = DrainProgress(0, 0)
         self.stopped = threading.Event()
         self.failure: Exception | None = None
         self.ends_at_once = True
+        self.receipts = True  # whether those who send await some
+        self.taken_before: State | None = State.DELIVERED  # what is called ``old…``
         self.now = status()
         self.complete = True  # whether a list is of all that there is
         self.of_members: set[str] = set()  # tids that anybody may cancel
         self.happened: list[Event] = []
+        self.routes = ["scope3"]
         self.paused: set[str] = set()
         self.flying = 0
         self.checks: list[Check] = []
@@ -107,15 +112,17 @@ class MemoryOperations:
         size = os.fstat(file.descriptor).st_size
         path = escape(file.name or os.path.basename(file.source or b"unnamed"))
         if path.startswith("bad"):
-            return Sent(None, "", "", path, size, refused="no route takes it", fix="--route R")
+            return _refused(path, size)
         tid = f"{len(self.known):024x}{0x9F2C41D7 + len(self.known):08x}"
         route, topic = request.route or "scope3", request.topic or "lecroy_files"
         if request.dry_run:
             return Sent(None, route, topic, path, size)
         if path.startswith("old") and not request.again:
-            return Sent(tid, route, topic, path, size, already=True)
+            return Sent(tid, route, topic, path, size, already=True, state=self.taken_before)
         state = State.IN_KAFKA if self.ends_at_once else State.SENDING
-        self.known[tid] = transfer(tid, path=path, size=size, state=state, route=route, topic=topic)
+        self.known[tid] = transfer(
+            tid, path=path, size=size, state=state, route=route, topic=topic, receipts=self.receipts
+        )
         self._change()
         return Sent(tid, route, topic, path, size)
 
@@ -208,9 +215,10 @@ class MemoryOperations:
     def looks_at_all(self, wanted: ListParameters) -> bool:
         return self.complete
 
-    def show(self, tid: str) -> tuple[Transfer, Details]:
+    def show(self, tid: str, route: str | None) -> list[tuple[Transfer, Details]]:
         with self.changed:
-            return self._find(tid), details()
+            found = [self._find(tid), *self.received]
+            return [(one, details()) for one in found if route in (None, one.route)]
 
     def cancel(self, tid: str, asker: Asker) -> Transfer:
         with self.changed:
@@ -268,8 +276,9 @@ class MemoryOperations:
 
     def pause(self, route: str | None) -> list[str]:
         with self.changed:
-            self.paused |= {route or "scope3"}
-            return [route or "scope3"]
+            paused = [route] if route is not None else self.routes
+            self.paused |= set(paused)
+            return paused
 
     def in_flight(self, routes: Sequence[str]) -> int:
         with self.changed:
@@ -327,6 +336,16 @@ class MemoryOperations:
     def acls(self) -> AclsReply:
         grant = Grant(Resource.TOPIC, "lecroy_files", ["Write", "Describe"], "uploads.scope3")
         return AclsReply("User:kfd", "k:9092", [grant])
+
+
+def _refused(path: str, size: int) -> Sent:
+    code = int(path[4]) if path.startswith("bad-") else 1
+    return Sent(
+        *(None, "", "", path, size),
+        refused="no route takes it",
+        fix="--route R",
+        exit_code=code,
+    )
 
 
 def event(tid: str, **fields: object) -> Event:

@@ -54,6 +54,7 @@ from kfd.control.service import (
     Status,
 )
 from kfd.control.transfers import (
+    MAX_CONDITIONS,
     MAX_LISTED,
     Direction,
     ListParameters,
@@ -68,6 +69,7 @@ from kfd.control.transfers import (
 __all__ = [
     "ERRORS",
     "INTERFACE",
+    "MAX_CONDITIONS",
     "MAX_DESCRIPTORS",
     "MAX_LISTED",
     "MAX_META",

@@ -6,6 +6,8 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from kfd.control.transfers import State
+
 MAX_META = 4096  # bytes of keys and values together
 MAX_DESCRIPTORS = 253  # what the kernel passes in one message (SCM_MAX_FD)
 
@@ -25,7 +27,10 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What became of one file of a ``Send``: a transfer, or why there is none."""
+    """What became of one file of a ``Send``: a transfer, or why there is none.
+
+    ``state`` is that of the transfer; ``exit_code`` what one exits with who sends only this file.
+    """
 
     tid: str | None
     route: str
@@ -35,6 +40,8 @@ class Sent:
     already: bool = False
     refused: str = ""
     fix: str = ""
+    state: State | None = None
+    exit_code: int = 0
 
 
 @dataclass(frozen=True, slots=True)

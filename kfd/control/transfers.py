@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 MAX_LISTED = 10_000  # transfers in one answer to List
+MAX_CONDITIONS = 16  # on the metadata, in one List
 
 
 class Direction(StrEnum):
@@ -67,11 +68,12 @@ class Transfer:
     size: int
     state: State
     done: int  # bytes acknowledged, or received
-    reason: str
+    reason: str  # why it ended so; in answers to Wait and Show also why it doesn't move
     fix: str
     queued_at: float | None
     ended_at: float | None
     successor: str | None  # the tid that took over
+    receipts: bool = True  # whether its receivers confirm it; openmsistream's don't
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +140,23 @@ class Details:
 @dataclass(frozen=True, slots=True)
 class ShowParameters:
     tid: str
+    route: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    transfer: Transfer
+    details: Details
 
 
 @dataclass(frozen=True, slots=True)
 class ShowReply:
+    """``others``: what routes of this host have received of what it has sent, or several of them
+    have received."""
+
     transfer: Transfer
     details: Details
+    others: Sequence[Shown] = ()
 
 
 @dataclass(frozen=True, slots=True)

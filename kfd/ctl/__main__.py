@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 import traceback
 
@@ -16,7 +17,15 @@ from kfd.errors import ExitCode, KfdError, UsageError, faults_of
 
 def main() -> None:
     """Run ``kfdctl`` and exit. No traceback reaches the user."""
+    _open_missing()
     sys.exit(int(_run(sys.argv[1:])))
+
+
+def _open_missing() -> None:
+    """A stream that the caller has closed is /dev/null, written to: then nobody reads from it."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - as long as the process
 
 
 def _run(arguments: list[str]) -> ExitCode:
@@ -55,10 +64,28 @@ def _as_kfd_error(error: Exception) -> KfdError:
         return error
     if isinstance(error, click.UsageError):
         command = error.ctx.command_path if error.ctx is not None else "kfdctl"
-        return UsageError(error.format_message().rstrip("."), fix=f"see {command} --help")
+        what = error.format_message().rstrip(".").replace("\n\t", " ")  # a list of choices
+        return UsageError(what, fix=f"see {command} --help")
     if isinstance(error, click.ClickException):
         return UsageError(error.format_message(), fix="see kfdctl --help")
+    if isinstance(error, OSError) and _gave_up_stdout():
+        return KfdError(
+            f"stdout can't be written: {error.strerror}", fix="free space there, or redirect it"
+        )
     return _bug(error)
+
+
+def _gave_up_stdout() -> bool:
+    """Whether stdout still holds what could not be written; that is lost, or Python would try it
+    once more at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+        return True
+    return False
 
 
 def _bug(error: Exception) -> KfdError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from typing import Any
 
@@ -10,6 +9,7 @@ import click
 
 from kfd import __version__
 from kfd.ctl.settings import global_options
+from kfd.ctl.verbs import VerbGroup
 
 # Verb: its module in kfd.ctl, and its line in --help; those that people use most come first.
 _VERBS = {
@@ -46,7 +46,7 @@ _ELSEWHERE = {
 }
 
 
-class Verbs(click.Group):
+class Verbs(VerbGroup):
     """A group that imports a verb's module only to run it, so that kfdctl starts fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
@@ -67,20 +67,8 @@ class Verbs(click.Group):
         with formatter.section("Verbs"):
             formatter.write_dl([(name, line) for name, (_, line) in _VERBS.items()])
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in _VERBS and not args[0].startswith("-"):
-            raise click.UsageError(f'there is no verb "{args[0]}"{_hint(args[0])}', ctx)
-        return super().resolve_command(ctx, args)
-
-
-def _hint(word: str) -> str:
-    """What people mean who write ``word`` for a verb."""
-    if word in _ELSEWHERE:
-        return f"; {_ELSEWHERE[word]}"
-    near = difflib.get_close_matches(word, _VERBS, 1)
-    return f'; did you mean "{near[0]}"?' if near else ""
+    def hint(self, word: str, known: list[str]) -> str:
+        return f"; {_ELSEWHERE[word]}" if word in _ELSEWHERE else super().hint(word, known)
 
 
 @click.command(

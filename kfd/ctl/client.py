@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kfd.control import INTERFACE
-from kfd.errors import KfdError, NotRunningError, TimedOutError
+from kfd.errors import KfdError, NotRunningError, TimedOutError, UsageError
 from kfd.marshal import MismatchError, from_json, to_json
 from kfd.refusals import from_varlink, not_permitted
-from kfd.unit import of_socket
+from kfd.unit import SOCKET, log_of, of_socket, start
 from kfd.users import name_of
 from kfd.varlink import (
     MAX_REPLY,
+    MAX_REQUEST,
     SERVICE,
     Call,
     FrameReader,
@@ -32,11 +33,26 @@ from kfd.varlink import (
 
 T = TypeVar("T")
 
-SYSTEM_SOCKET = Path("/run/kfd/kfd.sock")
-_FIRST_REPLY = 5.0  # seconds, at least, for that one to a stream: how things are
+_LOOK_SECONDS = 8.0  # for an answer that changes nothing, or the first of several
+_LONG_SECONDS = 15.0  # for one that the daemon lets wait where others ask for long ones, too
 _REPLY_TIMEOUT = 60.0  # seconds for the answer to a call; that to a stream may take for ever
+_USUAL = -1.0  # the timeout that fits the method
+_LOOKS = {
+    "GetStatus": _LOOK_SECONDS,
+    "Show": _LOOK_SECONDS,
+    "Events": _LOOK_SECONDS,
+    "Metrics": _LOOK_SECONDS,
+    "Doctor": _LOOK_SECONDS,
+    "Acls": _LOOK_SECONDS,
+    "ShowQuarantined": _LOOK_SECONDS,
+    "Wait": _LONG_SECONDS,
+    "List": _LONG_SECONDS,
+    "ListQuarantine": _LONG_SECONDS,
+    "ListCatalogues": _LONG_SECONDS,
+    "WaitForCatalogue": _LONG_SECONDS,
+}
+"""Methods that only look: how long the answer may take."""
 _READ_SIZE = 64 * 1024
-_LOG = "journalctl -u kfd"
 
 
 def candidates(given: Path | None) -> list[Path]:
@@ -47,7 +63,7 @@ def candidates(given: Path | None) -> list[Path]:
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     state = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     return [
-        SYSTEM_SOCKET,
+        SOCKET,
         *([Path(runtime, "kfd/kfd.sock")] if runtime else []),
         Path(state, "kfd/kfd.sock"),
     ]
@@ -91,7 +107,7 @@ def _connect_problem(path: Path, error: OSError) -> KfdError:
     if isinstance(error, PermissionError):
         return not_permitted(name_of(os.geteuid()), str(path), _group_of(path))
     if isinstance(error, TimeoutError | BlockingIOError):
-        return TimedOutError(f"kfd at {path} does not answer", fix=_LOG)
+        return _silent(path)
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return not_running(f"no {path}", path)
     if isinstance(error, ConnectionRefusedError):
@@ -101,10 +117,19 @@ def _connect_problem(path: Path, error: OSError) -> KfdError:
 
 def not_running(reason: str, path: Path) -> NotRunningError:
     """``path`` is that of the socket, which tells the unit."""
+    return NotRunningError(f"kfd is not running ({reason})", fix=start_and_look(path))
+
+
+def start_and_look(path: Path) -> str:
+    """How to start the daemon whose socket this is, and to see why it ended."""
     unit = of_socket(path)
-    return NotRunningError(
-        f"kfd is not running ({reason})", fix=f"systemctl start {unit}; journalctl -u {unit}"
-    )
+    return f"{start(unit)}; {log_of(unit)}"
+
+
+def _silent(path: Path) -> TimedOutError:
+    unit = of_socket(path)
+    fix = f"systemctl status {unit}; {log_of(unit)}"
+    return TimedOutError(f"kfd at {path} does not answer", fix=fix)
 
 
 def _group_of(path: Path) -> str | None:
@@ -145,24 +170,28 @@ class Client:
         parameters: object,
         result: type[T],
         descriptors: Sequence[int] = (),
-        timeout: float | None = _REPLY_TIMEOUT,
+        timeout: float | None = _USUAL,
     ) -> T:
         """The answer to one request; its method is told by the class of ``parameters``.
 
-        ``timeout`` is in seconds; None for what may take for ever.
+        ``timeout`` is in seconds; None for what may take for ever. Without it: some for methods
+        that only look, 60 for those that change something.
         """
+        if timeout == _USUAL:
+            timeout = _LOOKS.get(_method(parameters), _REPLY_TIMEOUT)
         self._send(encode_request(parameters), descriptors)
         return _read_as(result, self._reply(timeout))
 
     def stream(self, parameters: object, result: type[T], timeout: float | None) -> Iterator[T]:
         """The answers to a request for more, to the last.
 
-        The first comes at once and says how things are, so it is waited for in any case. Raises
-        :class:`TimedOutError` when after ``timeout`` seconds there are more to come.
+        The first comes at once and says how things are, so it is waited for in any case; of a
+        method that only looks for some seconds. Raises :class:`TimedOutError`, also when after
+        ``timeout`` seconds there are more to come.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         self._send(encode_request(parameters, more=True), ())
-        reply = self._reply(None if timeout is None else max(timeout, _FIRST_REPLY))
+        reply = self._reply(_LOOKS.get(_method(parameters)))
         yield _read_as(result, reply)
         while reply.continues:
             reply = self._reply(None if deadline is None else deadline - time.monotonic())
@@ -171,7 +200,7 @@ class Client:
     def info(self) -> Mapping[str, Any]:
         """What the daemon says of itself."""
         self._send(encode_call(Call(f"{SERVICE}.GetInfo", {})), ())
-        return self._reply(_REPLY_TIMEOUT).parameters
+        return self._reply(_LOOK_SECONDS).parameters
 
     def _send(self, frame: bytes, descriptors: Sequence[int]) -> None:
         try:
@@ -179,7 +208,7 @@ class Client:
             sent = socket.send_fds(self._socket, [frame], descriptors) if descriptors else 0
             self._socket.sendall(frame[sent:])
         except TimeoutError:
-            raise TimedOutError(f"kfd at {self.path} does not answer", fix=_LOG) from None
+            raise _silent(self.path) from None
         except (BrokenPipeError, ConnectionResetError):
             pass  # the daemon hung up; what it said before is still to be read
 
@@ -202,7 +231,7 @@ class Client:
         try:
             data = self._socket.recv(_READ_SIZE)
         except TimeoutError:
-            raise TimedOutError(f"kfd at {self.path} does not answer", fix=_LOG) from None
+            raise _silent(self.path) from None
         except ConnectionResetError:
             data = b""
         if not data:
@@ -210,11 +239,20 @@ class Client:
         self._frames += self._reader.feed(data)
 
 
+def _method(parameters: object) -> str:
+    return type(parameters).__name__.removesuffix("Parameters")
+
+
 def encode_request(parameters: object, *, more: bool = False) -> bytes:
-    """The frame of a call of ``io.kfd.Control`` with its parameters, as ``SendParameters``."""
-    method = type(parameters).__name__.removesuffix("Parameters")
+    """The frame of a call of ``io.kfd.Control`` with its parameters, as ``SendParameters``.
+
+    Raises :class:`UsageError` where the daemon would not read so much.
+    """
     given = {name: value for name, value in to_json(parameters).items() if value is not None}
-    return encode_call(Call(f"{INTERFACE}.{method}", given, more=more))
+    frame = encode_call(Call(f"{INTERFACE}.{_method(parameters)}", given, more=more))
+    if len(frame) > MAX_REQUEST:
+        raise UsageError(f"more than a request holds ({MAX_REQUEST:,} bytes)", fix="give less")
+    return frame
 
 
 def _read_as(result: type[T], reply: Reply) -> T:

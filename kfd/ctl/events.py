@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import click
 
 from kfd.control.events import MAX_EVENTS, Event, EventsParameters, EventsReply
-from kfd.ctl.render import JSON_VERSION, cut, note, plain, print_json, say, short, width
+from kfd.ctl.render import JSON_VERSION, note, plain, print_json, say, say_wrapped, short
 from kfd.ctl.settings import Settings, duration_option, verb
 from kfd.ctl.transfers import shown
 from kfd.errors import ExitCode
@@ -31,7 +31,7 @@ from kfd.units import human_size
 def events_command(settings: Settings, follow: bool, limit: int, since: float | None) -> ExitCode:
     """Show what happened to transfers of both directions, the newest last.
 
-    With --json and --follow, each line is an event.
+    With --json and --follow, each line is an event. A narrow terminal may show one in several.
     """
     request = EventsParameters(limit, None if since is None else time.time() - since)
     with settings.connect() as client:
@@ -51,7 +51,7 @@ def _tell_all(settings: Settings, events: Sequence[Event]) -> None:
     if not events:
         note("No events.")
     for event in events:
-        say(line(event, width()))
+        say_wrapped(line(event))
 
 
 def _tell_one(settings: Settings, event: Event) -> None:
@@ -59,13 +59,13 @@ def _tell_one(settings: Settings, event: Event) -> None:
         document = {"version": JSON_VERSION, "event": to_json(event)}
         say(json.dumps(document, ensure_ascii=False))
     else:
-        say(line(event, width()))
+        say_wrapped(line(event))
 
 
-def line(event: Event, columns: int | None) -> str:
-    """An event on one line, cut to ``columns``."""
+def line(event: Event) -> str:
+    """An event in a line."""
     then = time.localtime(event.at)
     at = time.strftime("%H:%M:%S" if then[:3] == time.localtime()[:3] else "%m-%d %H:%M:%S", then)
     what = f"{short(event.tid)} {shown(event.state):<11} {event.route or '-'}"
     reason = f" ({event.reason})" if event.reason else ""
-    return cut(plain(f"{at} {what} {event.path} {human_size(event.size)}{reason}"), columns)
+    return plain(f"{at} {what} {event.path} {human_size(event.size)}{reason}")

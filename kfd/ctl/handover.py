@@ -83,7 +83,9 @@ def _opened(client: Client, picked: Picked, opened: ExitStack) -> int:
 
 def _not_opened(picked: Picked, error: KfdError) -> Sent:
     what = str(error).removeprefix(f"{picked.shown}: ")
-    return Sent(None, "", "", picked.shown, 0, refused=what, fix=error.fix)
+    return Sent(
+        None, "", "", picked.shown, 0, refused=what, fix=error.fix, exit_code=int(error.exit_code)
+    )
 
 
 def _pass(

@@ -12,8 +12,9 @@ from typing import IO
 import click
 
 from kfd.ctl.inspecttopic import topic
-from kfd.ctl.render import JSON_VERSION, count, cut, note, say, width
+from kfd.ctl.render import JSON_VERSION, count, note, say, say_wrapped, width, wrapped
 from kfd.ctl.settings import Settings, global_options, verb
+from kfd.ctl.verbs import VerbGroup
 from kfd.errors import KfdError
 from kfd.inspection.chunks import ChunkedFile, FileChunk, Format, WholeFile
 from kfd.marshal import to_json
@@ -24,7 +25,7 @@ from kfd.units import WrongValueError, human_size, parse_size
 _LINES = 1000  # written at once
 
 
-@click.group(no_args_is_help=False)
+@click.group(cls=VerbGroup, no_args_is_help=False)
 @global_options
 def inspect_command(**_: object) -> None:
     """Look at the chunks of a file, or at the records on a topic. Needs no daemon."""
@@ -58,8 +59,8 @@ def file(settings: Settings, path: Path, chunk_size: int, wire: str) -> None:
     """Print every chunk of PATH with its number, offset, size and digest, then the file's own.
 
     kfd's digest is BLAKE3 (b3sum prints the same of the file), openmsistream's SHA-512. On a
-    terminal the digests of chunks are cut to what fits. With --json, each line is a chunk, and the
-    last one is the file.
+    narrow terminal the digest of a chunk has a line of its own. With --json, each line is a chunk,
+    and the last one is the file.
     """
     if chunk_size.bit_count() != 1:
         note("chunks of files on a topic have a power of two of bytes; these haven't")
@@ -87,9 +88,9 @@ def _print(
     if settings.as_json:
         say(_document("file", whole))
         return
-    say(f"{whole.algorithm} {whole.digest}")
+    say_wrapped(f"{whole.algorithm} {whole.digest}")
     amount = f"{human_size(whole.size)} ({count(whole.size, 'byte')})"
-    say(cut(f"{count(whole.chunks, 'chunk')}, {amount}: {shown}", width()))
+    say_wrapped(f"{count(whole.chunks, 'chunk')}, {amount}: {shown}")
 
 
 def _check_unchanged(path: Path, before: os.stat_result, after: os.stat_result) -> None:
@@ -124,8 +125,8 @@ def _say_all(lines: Iterator[str]) -> None:
     """Line by line would cost more than the digests."""
     columns, waiting = width(), []
     for line in lines:
-        waiting.append(cut(line, columns))
-        if len(waiting) == _LINES:
+        waiting += wrapped(line, columns)
+        if len(waiting) >= _LINES:
             say("\n".join(waiting))
             waiting.clear()
     if waiting:

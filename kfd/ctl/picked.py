@@ -1,4 +1,4 @@
-"""What ``kfdctl send`` is to send: the named files, and those in named directories, opened."""
+"""What is to be sent, or added: the named files, and those in named directories, opened."""
 
 from __future__ import annotations
 
@@ -25,17 +25,31 @@ class Picked:
         return escape(self.path)
 
 
-def pick(paths: Sequence[str], *, recursive: bool) -> list[Picked]:
-    """The files to send, in order. Raises :class:`UsageError` and :class:`KfdError`."""
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What files are picked for, and what else may be done about those that can't be."""
+
+    done: str
+    directory: str
+    irregular: str
+
+
+_FROM_A_PIPE = "kfdctl send - --name NAME < FILE"
+SENDING = Purpose("sent", "--recursive sends what is in it", _FROM_A_PIPE)
+ADDING = Purpose("added", "give the files in it", "write what it gives into a file, and add that")
+
+
+def pick(paths: Sequence[str], *, recursive: bool, to_be: Purpose = SENDING) -> list[Picked]:
+    """The files, in order. Raises :class:`UsageError` and :class:`KfdError`."""
     try:
-        return [one for path in paths for one in _pick(os.fsencode(path), recursive=recursive)]
+        return [one for path in paths for one in _pick(os.fsencode(path), recursive, to_be)]
     except KfdError as error:
         if len(paths) == 1:
             raise
-        raise type(error)(f"{error}; nothing was sent", fix=error.fix) from None
+        raise type(error)(f"{error}; nothing was {to_be.done}", fix=error.fix) from None
 
 
-def _pick(path: bytes, *, recursive: bool) -> Iterable[Picked]:
+def _pick(path: bytes, recursive: bool, to_be: Purpose) -> Iterable[Picked]:
     if path == b"-":
         return [Picked(path, standard_input=True)]
     try:
@@ -44,10 +58,10 @@ def _pick(path: bytes, *, recursive: bool) -> Iterable[Picked]:
         raise _unreadable(path, error) from None
     if not stat.S_ISDIR(mode):
         if not stat.S_ISREG(mode):
-            raise _irregular(path)
+            raise _irregular(path, to_be.irregular)
         return [Picked(path)]
     if not recursive:
-        raise UsageError(f"{escape(path)} is a directory", fix="--recursive sends what is in it")
+        raise UsageError(f"{escape(path)} is a directory", fix=to_be.directory)
     return _walk(path)
 
 
@@ -79,7 +93,7 @@ def open_file(picked: Picked) -> int:
         raise _unreadable(picked.path, error) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise _irregular(picked.path)
+        raise _irregular(picked.path, _FROM_A_PIPE)
     return descriptor
 
 
@@ -103,10 +117,8 @@ def described(picked: Picked, place: int, name: bytes | None) -> File:
     )
 
 
-def _irregular(path: bytes) -> UsageError:
-    return UsageError(
-        f"{escape(path)} is not a regular file", fix="kfdctl send - --name NAME < FILE"
-    )
+def _irregular(path: bytes, fix: str) -> UsageError:
+    return UsageError(f"{escape(path)} is not a regular file", fix=fix)
 
 
 def _unreadable(path: bytes, error: OSError) -> KfdError:

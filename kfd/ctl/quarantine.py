@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -37,18 +36,24 @@ from kfd.ctl.render import (
 )
 from kfd.ctl.searching import limit_option
 from kfd.ctl.settings import Settings, duration_option, global_options, verb
+from kfd.ctl.texts import check_text, to_name
 from kfd.ctl.transfers import check_ids
+from kfd.ctl.verbs import VerbGroup
 from kfd.errors import ExitCode, KfdError, UsageError
 from kfd.units import human_size
 
 _HEADER = "ID ROUTE >SIZE AT KEPT PATH"
 
 _route = click.option(
-    "--route", metavar="ROUTE", shell_complete=complete_route, help="Only what is of it."
+    "--route",
+    metavar="ROUTE",
+    callback=check_text,
+    shell_complete=complete_route,
+    help="Only what is of it.",
 )
 
 
-@click.group(no_args_is_help=False)
+@click.group(cls=VerbGroup, no_args_is_help=False)
 @global_options
 def quarantine_command(**_: object) -> None:
     """Look at what arrived and couldn't be published; release or remove it.
@@ -128,11 +133,16 @@ def _moment(at: float) -> str:
 @click.argument(
     "ids", nargs=-1, required=True, metavar="ID...", shell_complete=complete_quarantined
 )
-@click.option("--to", metavar="NAME", help="Another name than its own, in the route's directory.")
+@click.option(
+    "--to",
+    metavar="NAME",
+    callback=to_name,
+    help="Another name than its own, in the route's directory.",
+)
 @_route
 @verb
 def release_command(
-    settings: Settings, ids: tuple[str, ...], to: str | None, route: str | None
+    settings: Settings, ids: tuple[str, ...], to: bytes | None, route: str | None
 ) -> ExitCode:
     """Publish what is kept, under its own name or another one.
 
@@ -141,7 +151,7 @@ def release_command(
     check_ids(ids)
     if to is not None and len(ids) > 1:
         raise UsageError("--to goes with one id", fix="release them one by one")
-    name = name_fields(os.fsencode(to)) if to is not None else (None, None)
+    name = name_fields(to) if to is not None else (None, None)
     done: list[ReleaseReply] = []
     failures: list[KfdError] = []
     with settings.connect() as client:

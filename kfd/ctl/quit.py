@@ -6,14 +6,16 @@ import os
 import select
 import sys
 import time
+from contextlib import suppress
 
 import click
 
 from kfd.control import QuitParameters, QuitReply
-from kfd.ctl.client import SYSTEM_SOCKET, Client
-from kfd.ctl.render import count, elapsed, note, on_terminal, print_json, say
+from kfd.ctl.client import Client
+from kfd.ctl.render import count, elapsed, note, on_terminal, plain, print_json, say
 from kfd.ctl.settings import Settings, duration_option, verb
-from kfd.errors import ExitCode, NotRunningError, TimedOutError
+from kfd.errors import ExitCode, KfdError, NotRunningError, TimedOutError
+from kfd.unit import log_of, of_service, of_socket, start
 from kfd.units import human_size
 
 _GONE_TIMEOUT = 60.0  # seconds for the daemon to end after it said that it will
@@ -37,6 +39,7 @@ def quit_command(settings: Settings, timeout: float | None, now: bool) -> ExitCo
         try:
             left = _follow(client, QuitParameters(now or None, timeout), report)
             _await_end(process, client)
+            _check_finished(left, client)
         except KeyboardInterrupt:
             report.end("")
             note("Interrupted; kfd goes on stopping.  See: kfdctl status")
@@ -45,22 +48,27 @@ def quit_command(settings: Settings, timeout: float | None, now: bool) -> ExitCo
     if settings.as_json:
         print_json(stopped=True, seconds=round(seconds, 3), transfers_left=left.transfers)
     else:
-        start = " Start: systemctl start kfd" if client.path == SYSTEM_SOCKET else ""
-        say(f"kfd stopped after {elapsed(seconds)}.{start}")
+        unit = of_service(client.path)
+        again = f" Start: {start(unit)}" if unit is not None else ""
+        say(f"kfd stopped after {elapsed(seconds)}.{again}")
     return ExitCode.DONE
 
 
 def _follow(client: Client, parameters: QuitParameters, report: _Report) -> QuitReply:
-    """Until the daemon stops; returns what it leaves to its next start."""
-    left = QuitReply(0, 0, stopping=True)
-    try:
+    """Until the daemon stops; returns what it leaves to its next start, as far as it has said."""
+    left = QuitReply(0, 0, stopping=False)
+    with suppress(NotRunningError):  # it ended before it said so, as by a signal
         for left in client.stream(parameters, QuitReply, None):
             if not left.stopping:
                 report.progress(left)
-    except NotRunningError:  # it stopped before it said so, as by another quit or a signal
-        return left
     report.end(f"{_amount(left)} left to the next start" if left.transfers else "done")
     return left
+
+
+def _check_finished(left: QuitReply, client: Client) -> None:
+    """The last thing that a daemon says which stops in order is that it does."""
+    if not left.stopping:
+        raise KfdError("kfd ended before it had finished", fix=log_of(of_socket(client.path)))
 
 
 class _Report:
@@ -90,8 +98,8 @@ class _Report:
             self._told.add((one.route, one.topic, one.reason))
             which = one.route or f"-> {one.topic}"
             amount = count(one.transfers, "transfer")
-            note(f"\n! {which}: {amount} can't move: {one.reason}")
-            note(f"  fix: {one.fix}; or leave it to the next start: kfdctl quit --now")
+            note(f"\n! {which}: {amount} can't move: {plain(one.reason)}")
+            note(f"  fix: {plain(one.fix)}; or leave it to the next start: kfdctl quit --now")
 
     def end(self, result: str) -> None:
         if self._line:
@@ -118,7 +126,8 @@ def _await_end(process: int | None, client: Client) -> None:
     poll = select.poll()
     poll.register(process, select.POLLIN)
     if not poll.poll(_GONE_TIMEOUT * 1000):
+        unit = of_socket(client.path)
         raise TimedOutError(
             f"kfd is still stopping after {_GONE_TIMEOUT:g} s",
-            fix=f"journalctl -u kfd; systemctl kill kfd (process {client.daemon_pid})",
+            fix=f"{log_of(unit)}; systemctl kill {unit} (process {client.daemon_pid})",
         )

@@ -22,16 +22,23 @@ from kfd.units import human_duration
 JSON_VERSION = 1
 _PLAIN_WIDTH = 80  # columns, where there is no terminal to ask
 _LEAST_TEXT = 12  # columns of a table's last one; where it would have less, rows are set in lines
+_MOST_COUNTED = 100_000  # rows of a catalogue that wait, or were refused
 _LABEL = 11  # columns of a fact's label
 _STYLE = re.compile(r"\x1b\[[0-9;]*m")  # what coloured() adds
+_BREAK = re.compile(r" (?!(?<=[0-9] )(?:[KMGTPE]iB|[kMGT]?B)\b)")  # no number without its unit
 
 
 def complain(error: KfdError) -> None:
-    """An error on stderr: what and where, then the fix; the program's name unless a file's is."""
+    """An error on stderr: what and where, then the fix; the program's name unless a file's is.
+
+    Either may name what a user or somebody else wrote. The fix may be a command to be copied: it
+    stays on its line.
+    """
     where = "" if error.where else "kfdctl: "
-    note(f"{where}{error}")
+    for line in wrapped(plain(f"{where}{error}"), width(sys.stderr)):
+        note(line)
     if error.fix:
-        note(f"  fix: {error.fix}")
+        note(plain(f"  fix: {error.fix}"))
 
 
 def note(text: str) -> None:
@@ -42,6 +49,22 @@ def note(text: str) -> None:
 def say(text: str) -> None:
     """A line of data, on stdout."""
     click.echo(text)
+
+
+def say_wrapped(text: str, indent: str = "  ") -> None:
+    """A line of data that takes several ones where the terminal has no room for it."""
+    for line in wrapped(text, width(), indent):
+        say(line)
+
+
+def say_and_see(text: str, command: str) -> None:
+    """A line of data and the command that tells more, which is never broken: it is to be copied."""
+    line, columns = f"{text}  See: {command}", width()
+    if columns is None or columns_of(line) <= columns:
+        say(line)
+    else:
+        say_wrapped(text)
+        say(f"  See: {command}")
 
 
 def print_json(**fields: object) -> None:
@@ -63,9 +86,13 @@ def coloured(text: str, colour: str) -> str:
     return click.style(text, fg=colour, bold=True)
 
 
-def width() -> int | None:
-    """Columns of the terminal that stdout is; None where it is none, and nothing is cut."""
-    return shutil.get_terminal_size((_PLAIN_WIDTH, 24)).columns if sys.stdout.isatty() else None
+def width(stream: TextIO | None = None) -> int | None:
+    """Columns of the terminal that ``stream`` (stdout) is; None where it is none: nothing is cut.
+
+    Where both are terminals, stderr's is taken for the same.
+    """
+    shown = (stream or sys.stdout).isatty()
+    return shutil.get_terminal_size((_PLAIN_WIDTH, 24)).columns if shown else None
 
 
 def plain(text: str) -> str:
@@ -94,10 +121,13 @@ def cut(line: str, columns: int | None) -> str:
 
 
 def wrapped(text: str, columns: int | None, indent: str = "  ") -> list[str]:
-    """A text in lines that fit, broken between words; all but the first are indented."""
+    """A text in lines that fit, broken between words; all but the first are indented.
+
+    A size stays with its unit, and a word that doesn't fit is left whole.
+    """
     if columns is None:
         return [text]
-    first, *words = text.split(" ")
+    first, *words = _BREAK.split(text)
     lines = [first]
     for word in words:
         longer = f"{lines[-1]} {word}"
@@ -175,6 +205,13 @@ def elapsed(seconds: float) -> str:
 def count(number: int, thing: str) -> str:
     """``1 file``, ``3,120 files``."""
     return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
+def counted(number: int, thing: str = "") -> str:
+    """``1 row``, ``100,000+ rows``, or only the number: the daemon counts so many of a catalogue's
+    rows at most."""
+    shown = f"{number:,}" + ("+" if number >= _MOST_COUNTED else "")
+    return f"{shown} {thing}{'' if number == 1 else 's'}" if thing else shown
 
 
 def short(tid: str) -> str:

@@ -17,10 +17,15 @@ from kfd.control.routes import (
 from kfd.ctl.completion import complete_route, complete_upload
 from kfd.ctl.render import ProgressLine, count, note, print_json, say
 from kfd.ctl.settings import Settings, duration_option, verb
+from kfd.ctl.texts import check_text
 from kfd.errors import ExitCode, TimedOutError
 
-_route = click.argument("route", required=False, metavar="[ROUTE]", shell_complete=complete_route)
-_upload = click.argument("route", required=False, metavar="[ROUTE]", shell_complete=complete_upload)
+_route, _upload = (
+    click.argument(
+        "route", required=False, metavar="[ROUTE]", callback=check_text, shell_complete=complete
+    )
+    for complete in (complete_route, complete_upload)
+)
 
 
 @click.command()
@@ -43,7 +48,7 @@ def pause_command(
             line = ProgressLine()
             try:
                 for answer in client.stream(request, PauseReply, timeout):
-                    line.show(f"{count(answer.in_flight, 'file')} on their way")
+                    line.show(f"{count(answer.in_flight, 'file')} on the way")
             except TimedOutError:
                 raise TimedOutError(
                     "paused; what was begun is still on its way", fix="kfdctl status shows it"
@@ -54,6 +59,8 @@ def pause_command(
         print_json(routes=answer.routes, in_flight=answer.in_flight)
     else:
         _say_each("paused", answer.routes)
+        if not answer.routes:
+            note("There are no routes; what is sent without one is paused.")
     return ExitCode.DONE
 
 
@@ -64,7 +71,7 @@ def resume_command(settings: Settings, route: str | None) -> ExitCode:
     """Let a route go on that was paused, or all of them."""
     with settings.connect() as client:
         routes = client.call(ResumeParameters(route), ResumeReply).routes
-    return _told(settings, routes, lambda: _say_each("goes on", routes), "Nothing was paused.")
+    return _told(settings, routes, lambda: _say_each("goes on", routes), "No route was paused.")
 
 
 @click.command()

@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 
 import click
 
-from kfd.control import MAX_LISTED, ListParameters, State
+from kfd.control import MAX_CONDITIONS, MAX_LISTED, ListParameters, State
 from kfd.ctl.completion import complete_route
 from kfd.ctl.meta import parse_meta
+from kfd.ctl.texts import check_pairs, check_text
+from kfd.errors import UsageError
 from kfd.units import WrongValueError, parse_duration
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -38,17 +40,22 @@ _OPTIONS = (
         help="Only those in it.",
     ),
     click.option(
-        "--route", metavar="ROUTE", shell_complete=complete_route, help="Only those of it."
+        "--route", metavar="ROUTE", callback=check_text, shell_complete=complete_route,
+        help="Only those of it.",
     ),
-    click.option("--name", metavar="GLOB", help="Only files of this name, or path: '*.trc'."),
+    click.option(
+        "--name", metavar="GLOB", callback=check_text,
+        help="Only files of this name, or path: '*.trc'.",
+    ),
     click.option(
         "--since", metavar="TIME", callback=_moment, help="Only what ended, or came, since: 2h."
     ),
     click.option("--until", metavar="TIME", callback=_moment, help="Only what did before."),
     click.option(
-        "--meta", multiple=True, metavar="KEY=VALUE", help="Only files with it; repeatable."
+        "--meta", multiple=True, metavar="KEY=VALUE", callback=check_pairs,
+        help="Only files with it; repeatable.",
     ),
-)
+)  # fmt: skip
 
 
 limit_option = click.option(
@@ -78,6 +85,10 @@ def wanted(
     meta: tuple[str, ...],
 ) -> ListParameters:
     """What to ask the daemon for. Raises :class:`kfd.errors.UsageError`."""
+    if len(meta) > MAX_CONDITIONS:
+        raise UsageError(
+            f"--meta: given {len(meta)} times, {MAX_CONDITIONS} are the most", fix="give less"
+        )
     return ListParameters(
         state=State(state.replace("-", "_")) if state is not None else None,
         route=route,

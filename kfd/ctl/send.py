@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections import deque
 from collections.abc import Sequence
 
 import click
@@ -15,14 +13,24 @@ from kfd.ctl.completion import complete_route
 from kfd.ctl.handover import Order, batches, hand_over
 from kfd.ctl.meta import parse_meta
 from kfd.ctl.picked import Picked, pick
-from kfd.ctl.render import ProgressLine, count, elapsed, note, print_json, say, short
+from kfd.ctl.progress import progress_of
+from kfd.ctl.render import (
+    complain,
+    count,
+    elapsed,
+    note,
+    plain,
+    print_json,
+    say,
+    say_and_see,
+    say_wrapped,
+    short,
+)
 from kfd.ctl.settings import Settings, duration_option, verb
-from kfd.ctl.transfers import judge, parse_until, until_option, wait
-from kfd.errors import ExitCode, UsageError
-from kfd.units import human_duration, human_rate, human_size
-
-_IN_KAFKA = (State.IN_KAFKA, State.DELIVERED)
-_RATE_WINDOW = 5.0  # seconds of the past that the shown rate is of
+from kfd.ctl.texts import check_pairs, check_text, to_name
+from kfd.ctl.transfers import how_to_wait, judge, parse_until, until_option, wait
+from kfd.errors import ExitCode, KfdError, UsageError
+from kfd.units import human_size
 
 
 @click.command()
@@ -30,12 +38,19 @@ _RATE_WINDOW = 5.0  # seconds of the past that the shown rate is of
 @click.option(
     "--route",
     metavar="ROUTE",
+    callback=check_text,
     shell_complete=complete_route,
     help="Send by it; else the one that fits the file.",
 )
-@click.option("--topic", metavar="TOPIC", help="Send to it.")
-@click.option("--name", metavar="PATH", help="The file's path at the receivers.")
-@click.option("--meta", multiple=True, metavar="KEY=VALUE", help="Goes along; repeatable.")
+@click.option("--topic", metavar="TOPIC", callback=check_text, help="Send to it.")
+@click.option("--name", metavar="PATH", callback=to_name, help="The file's path at the receivers.")
+@click.option(
+    "--meta",
+    multiple=True,
+    metavar="KEY=VALUE",
+    callback=check_pairs,
+    help="Goes along; repeatable.",
+)
 @until_option
 @click.option("--recursive", is_flag=True, help="Send what is in directories.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be sent, and where to.")
@@ -48,7 +63,7 @@ def send_command(
     paths: tuple[str, ...],
     route: str | None,
     topic: str | None,
-    name: str | None,
+    name: bytes | None,
     meta: tuple[str, ...],
     until: str,
     recursive: bool,
@@ -65,15 +80,25 @@ def send_command(
         raise UsageError("- is standard input: one file, with a --name", fix="- --name NAME")
     order = Order(
         until=parse_until(until),
-        name=os.fsencode(name) if name is not None else None,
+        name=name,
         request=SendParameters([], route, topic, parse_meta(meta), again or None, dry_run or None),
         timeout=timeout,
     )
     files = pick(paths, recursive=recursive)
+    if not files:
+        return _nothing(settings, paths)
     if name is not None and len(files) != 1:
         raise UsageError("--name is for one file", fix=f"send these {len(files)} without it")
     with settings.connect() as client:
         return _send(settings, client, order, files)
+
+
+def _nothing(settings: Settings, paths: Sequence[str]) -> ExitCode:
+    if settings.as_json:
+        print_json(files=[], transfers=[])
+    else:
+        note(plain(f"Nothing to send: there are no files in {', '.join(paths)}."))
+    return ExitCode.DONE
 
 
 def _send(settings: Settings, client: Client, order: Order, files: Sequence[Picked]) -> ExitCode:
@@ -88,81 +113,66 @@ def _send(settings: Settings, client: Client, order: Order, files: Sequence[Pick
         if not order.request.dry_run and order.until is not Until.QUEUED:
             transfers = _wait(settings, client, order, sent)
     except KeyboardInterrupt:
-        _detach(sent, len(files))
+        _detach(order, sent, len(files))
         return ExitCode.INTERRUPTED
     if settings.as_json:
         print_json(files=sent, transfers=transfers)
     code = judge(transfers)
     if not settings.as_json and code is ExitCode.DONE:
         _conclude(order, sent, transfers, time.monotonic() - started)
-    refused = any(one.refused for one in sent)
-    return ExitCode.FAILED if refused and code is ExitCode.DONE else code
+    return _of_refusals(sent) if code is ExitCode.DONE else code
+
+
+def _of_refusals(sent: Sequence[Sent]) -> ExitCode:
+    """What to exit with for those that were refused: what they agree on."""
+    codes = {one.exit_code for one in sent if one.refused}
+    if not codes:
+        return ExitCode.DONE
+    (code,) = codes if len(codes) == 1 else (ExitCode.FAILED,)
+    return ExitCode(code) if code in set(ExitCode) and code else ExitCode.FAILED
 
 
 def _tell(settings: Settings, order: Order, answered: Sequence[Sent]) -> None:
     """A line for each file: on stdout what is sent, on stderr what is refused."""
     for one in answered:
         if one.refused:
-            note(f"kfdctl: {one.path}: {one.refused}")
-            if one.fix:
-                note(f"  fix: {one.fix}")
+            complain(KfdError(f"{one.path}: {one.refused}", fix=one.fix))
         elif not settings.as_json:
-            say(_line(order, one))
+            say_wrapped(plain(_line(order, one)))
 
 
 def _line(order: Order, one: Sent) -> str:
     way = f"{one.route or 'no route'} -> {one.topic}"
     line = f"{one.path}  {human_size(one.size)}  {way}"
     if one.already:
-        return f"{line}  was sent already" + (f", id {short(one.tid)}" if one.tid else "")
+        return f"{line}  {_before(one)}" + (f", id {short(one.tid)}" if one.tid else "")
     if order.request.dry_run:
         return f"{line}  would be sent"
     return f"{line}  id {short(one.tid or '')}"
+
+
+def _before(one: Sent) -> str:
+    """What became of it when it was taken before."""
+    match one.state:
+        case State.QUEUED:
+            return "is queued already"
+        case State.SENDING:
+            return "is on its way already"
+        case State.FAILED:
+            return "has failed before"
+        case State.CANCELLED:
+            return "was cancelled before"
+        case _:
+            return "was sent already"
 
 
 def _wait(settings: Settings, client: Client, order: Order, sent: Sequence[Sent]) -> list[Transfer]:
     waited = {one.tid: one.size for one in sent if one.tid is not None and not one.refused}
     if not waited:
         return []
-    progress = Progress(sum(waited.values()), len(waited))
-    line = ProgressLine()
-    try:
-        return wait(
-            client,
-            list(waited),
-            order.until,
-            order.timeout,
-            lambda transfers: None if settings.as_json else line.show(progress.text(transfers)),
-        )
-    finally:
-        line.clear()
-
-
-class Progress:
-    """How far transfers are, how fast, and how long they still take."""
-
-    def __init__(self, size: int, files: int) -> None:
-        self._size = size
-        self._files = files
-        self._seen: deque[tuple[float, int]] = deque()
-
-    def text(self, transfers: Sequence[Transfer]) -> str:
-        """`` 51%  118 MB/s  2s left   (Ctrl-C detaches)``."""
-        if len(transfers) == self._files and all(one.state in _IN_KAFKA for one in transfers):
-            return "In Kafka; waiting for a receiver   (Ctrl-C detaches)"
-        done = sum(min(transfer.done, transfer.size) for transfer in transfers)
-        rate = self._rate(done)
-        left = f"  {human_duration(round((self._size - done) / rate))} left" if rate >= 1 else ""
-        share = 100 * done // self._size if self._size else 0
-        return f"{share:3}%  {human_rate(rate)}{left}   (Ctrl-C detaches)"
-
-    def _rate(self, done: int) -> float:
-        now = time.monotonic()
-        self._seen.append((now, done))
-        while now - self._seen[0][0] > _RATE_WINDOW:
-            self._seen.popleft()
-        since, before = self._seen[0]
-        return max(0, done - before) / (now - since) if now > since else 0.0
+    size = sum(waited.values())
+    with progress_of(len(waited), size, quiet=settings.as_json) as show:
+        return wait(client, list(waited), order.until, order.timeout, show)
 
 
 def _conclude(
@@ -179,24 +189,27 @@ def _conclude(
         what = f" ({amount}{total})" if amount else ""
         if all(one.state is State.DELIVERED for one in transfers):
             say(f"Delivered{what} after {elapsed(seconds)}.")
+        elif not any(one.receipts for one in transfers):
+            in_kafka = f"In Kafka{what} after {elapsed(seconds)}"
+            say_wrapped(f"{in_kafka}; openmsistream's format has no receipts.")
         else:
-            say(
-                f"In Kafka{what} after {elapsed(seconds)};"
-                f" not yet confirmed by a receiver.  See: {_how_to_follow(transfers)}"
+            say_and_see(
+                f"In Kafka{what} after {elapsed(seconds)}; not yet confirmed by a receiver.",
+                _how_to_follow(transfers),
             )
 
 
 def _how_to_follow(transfers: Sequence[Transfer]) -> str:
     if len(transfers) == 1:
-        return f"kfdctl wait --until delivered {short(transfers[0].tid)}"
+        return how_to_wait([transfers[0].tid], Until.DELIVERED)
     return "kfdctl list"
 
 
-def _detach(sent: Sequence[Sent], count_of_files: int) -> None:
-    tids = [short(one.tid) for one in sent if one.tid is not None]
+def _detach(order: Order, sent: Sequence[Sent], count_of_files: int) -> None:
+    tids = [one.tid for one in sent if one.tid is not None]
     if len(sent) < count_of_files:
         note(f"Interrupted: {len(sent)} of {count_of_files} files were handed over.")
     if len(tids) == 1:
-        note(f"Detached; the transfer goes on.  See: kfdctl wait {tids[0]}")
+        note(f"Detached; the transfer goes on.  See: {how_to_wait(tids, order.until)}")
     elif tids:
         note("Detached; the transfers go on.  See: kfdctl list")

@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
-from kfd.control import ListParameters, ListReply, Transfer
+from kfd.control import ListReply, Transfer
 from kfd.control.transfers import Details, ShowParameters, ShowReply
 from kfd.ctl.client import Client
 from kfd.ctl.completion import complete_transfer
-from kfd.ctl.render import print_json, say_facts, short
+from kfd.ctl.render import print_json, say, say_facts, short
 from kfd.ctl.searching import search_options, wanted
 from kfd.ctl.settings import Settings, verb
 from kfd.ctl.transfers import check_ids, shown
@@ -27,25 +27,33 @@ from kfd.units import human_size
 @verb
 def show_command(settings: Settings, tid: str | None, **search: Any) -> None:
     """Show all that is known of a transfer: by its id or the last 8 digits of it, or of the newest
-    that the options find."""
-    if (tid is None) != any(search.values()):
+    that the options find.
+
+    Of a file that this host has both sent and received it shows both; --route goes with an id, too.
+    """
+    if (tid is None) != any(value for name, value in search.items() if name != "route" or not tid):
         raise UsageError("either the id of a transfer, or options to find it", fix="--name '*.trc'")
     if tid is not None:
         check_ids([tid])
     with settings.connect() as client:
-        tid = tid or _newest(client, wanted(1, **search))
-        answer = client.call(ShowParameters(tid), ShowReply)
+        asked = ShowParameters(tid, search["route"]) if tid else _newest(client, **search)
+        answer = client.call(asked, ShowReply)
     if settings.as_json:
-        print_json(transfer=answer.transfer, details=answer.details)
+        print_json(transfer=answer.transfer, details=answer.details, others=answer.others)
         return
     say_facts(_facts(answer.transfer, answer.details))
+    for one in answer.others:
+        say("")
+        say_facts(_facts(one.transfer, one.details))
 
 
-def _newest(client: Client, request: ListParameters) -> str:
-    found = client.call(request, ListReply).transfers
+def _newest(client: Client, **search: Any) -> ShowParameters:
+    """What to ask for; only one half of it where it was looked for by what only that has."""
+    found = client.call(wanted(1, **search), ListReply).transfers
     if not found:
         raise NoSuchTransferError("there is no such transfer", fix="kfdctl list")
-    return found[0].tid
+    half = search["route"] or (found[0].route if search["state"] else None)
+    return ShowParameters(found[0].tid, half or None)
 
 
 def _facts(transfer: Transfer, details: Details) -> Iterator[tuple[str, str]]:

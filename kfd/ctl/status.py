@@ -15,7 +15,18 @@ from kfd.control import (
     Status,
     UploadRoute,
 )
-from kfd.ctl.render import clock, coloured, plain, print_json, say, table, width, wrapped
+from kfd.ctl.render import (
+    clock,
+    coloured,
+    count,
+    counted,
+    plain,
+    print_json,
+    say,
+    table,
+    width,
+    wrapped,
+)
 from kfd.ctl.settings import Settings, verb
 from kfd.errors import ExitCode
 from kfd.units import human_duration, human_rate, human_size
@@ -116,9 +127,10 @@ def _bad_receipts(routes: Sequence[UploadRoute]) -> Iterator[str]:
 def _catalogues(status: Status) -> Iterator[str]:
     """A line for each of which something is to be told."""
     for one in status.catalogues:
-        parts = [f"{one.waiting:,} rows wait" if one.waiting else ""]
-        parts += [f"{one.refused:,} refused (kfdctl catalogue status)" if one.refused else ""]
-        said = ", ".join(filter(None, parts)) or f"{one.written:,} rows written"
+        parts = [f"{counted(one.waiting, 'row')} waiting" if one.waiting else ""]
+        refused = f"{counted(one.refused)} refused (kfdctl catalogue status)"
+        parts += [refused if one.refused else ""]
+        said = ", ".join(filter(None, parts)) or f"{count(one.written, 'row')} written"
         yield from wrapped(f"catalogue {one.name}: {said}", width())
 
 
@@ -143,7 +155,14 @@ def _quarantine(status: Status) -> str:
 
 def _upload(route: UploadRoute) -> list[str]:
     counts = (route.queued, route.sending, route.in_kafka, route.delivered, route.failed)
-    return [route.route or f"-> {route.topic}", *(f"{number:,}" for number in counts), _last(route)]
+    name = route.route if route.directory is not None else destination(route)
+    return [name, *(f"{number:,}" for number in counts), _last(route)]
+
+
+def destination(route: UploadRoute) -> str:
+    """``-> TOPIC``, with the name of the route that isn't there any more."""
+    gone = f" ({route.route})" if route.route and route.directory is None else ""
+    return f"-> {route.topic}{gone}"
 
 
 def _download(route: DownloadRoute) -> list[str]:

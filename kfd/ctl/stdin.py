@@ -43,7 +43,7 @@ def _fill(file: IO[bytes], limit: int) -> None:
     line = ProgressLine()
     size = 0
     try:
-        while data := os.read(sys.stdin.fileno(), _BUFFER):
+        while data := _read():
             size += len(data)
             if size > limit:
                 raise KfdError(
@@ -54,6 +54,15 @@ def _fill(file: IO[bytes], limit: int) -> None:
             line.show(f"{human_size(size)} of standard input   (Ctrl-C gives it up)")
     finally:
         line.clear()
+
+
+def _read() -> bytes:
+    try:
+        return os.read(sys.stdin.fileno(), _BUFFER)
+    except OSError as error:
+        raise KfdError(
+            f"standard input can't be read: {error.strerror}", fix="redirect or pipe a file into it"
+        ) from None
 
 
 def _write(file: IO[bytes], data: bytes) -> None:

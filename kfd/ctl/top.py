@@ -20,10 +20,10 @@ from kfd.control import (
     Transfer,
 )
 from kfd.ctl.client import Client
-from kfd.ctl.render import on_terminal, plain, print_json, say, short, table, width
+from kfd.ctl.render import count, on_terminal, plain, print_json, say, short, table, width
 from kfd.ctl.screen import Screen
 from kfd.ctl.settings import Settings, verb
-from kfd.ctl.status import headline, paused, problems
+from kfd.ctl.status import destination, headline, paused, problems
 from kfd.units import human_rate, human_size
 
 REFRESH_SECONDS = 1.0
@@ -107,7 +107,11 @@ def frame(snapshot: Snapshot, history: History, columns: int | None) -> Iterator
     yield from problems(status)
     yield from paused(status)
     yield ""
-    yield from table("ROUTE >RATE >WAITING >NOW >LAG TOPIC", list(_routes(status)), columns)
+    routes = list(_routes(status))
+    if routes:
+        yield from table("ROUTE >RATE >WAITING >NOW >LAG TOPIC", routes, columns)
+    else:
+        yield "No routes."
     yield ""
     if snapshot.transfers:
         rows = [_row(one) for one in snapshot.transfers]
@@ -120,15 +124,15 @@ def _queue(status: Status) -> str:
     held = f"{human_size(status.queue_bytes)} of {human_size(status.queue_bytes_max)}"
     queue = f"queue {status.queue_records}/{status.queue_records_max} records, {held}"
     waiting = sum(route.queued for route in status.uploads)
-    return f"{queue}; {waiting:,} files wait"
+    return f"{queue}; {count(waiting, 'file')} waiting"
 
 
 def _routes(status: Status) -> Iterator[list[str]]:
     for sent in status.uploads:
-        name = sent.route or "-"
+        name = sent.route if sent.directory is not None else "-"
         yield [
             *(name, human_rate(sent.bytes_per_second), f"{sent.queued:,}", f"{sent.sending:,}"),
-            *("-", f"-> {sent.topic}"),
+            *("-", destination(sent)),
         ]
     for got in status.downloads:
         lag = "?" if got.lag is None else f"{got.lag:,}"

@@ -19,15 +19,17 @@ from kfd.control import (
     WaitParameters,
     WaitReply,
 )
-from kfd.ctl.client import Client
+from kfd.ctl.client import Client, start_and_look
 from kfd.ctl.completion import complete_transfer
-from kfd.ctl.render import clock, note, plain, print_json, say, short, table
+from kfd.ctl.progress import progress_of, standing_still
+from kfd.ctl.render import clock, complain, note, plain, print_json, say, short, table
 from kfd.ctl.searching import limit_option, search_options, wanted
 from kfd.ctl.settings import Settings, duration_option, verb
-from kfd.errors import ExitCode, NotRunningError, TimedOutError, UsageError
+from kfd.errors import ExitCode, KfdError, NotRunningError, TimedOutError, UsageError
 from kfd.units import human_size
 
 _HEADER = "ID STATE ROUTE >SIZE AT PATH"
+_UNTIL = Until.IN_KAFKA  # what is waited for unless something else is said
 _WAITED_AT_ONCE = 1000  # transfers in one Wait: a request has at most 64 KiB
 _TID = re.compile(r"[0-9a-f]{8}|[0-9a-f]{32}")
 _BAD = frozenset({State.FAILED, State.CANCELLED, State.QUARANTINED, State.EXPIRED})
@@ -42,7 +44,7 @@ def until_option(function: Callable[..., object]) -> Callable[..., object]:
     return click.option(
         "--until",
         type=click.Choice([shown(until) for until in Until]),
-        default=shown(Until.IN_KAFKA),
+        default=shown(_UNTIL),
         show_default=True,
         help="What to wait for.",
     )(function)
@@ -71,7 +73,7 @@ def list_command(settings: Settings, limit: int, **search: Any) -> ExitCode:
     if settings.as_json:
         print_json(transfers=transfers, complete=answer.complete)
     elif unknown:
-        note(f"No transfers, and there is no route {request.route}.  See: kfdctl status")
+        note(plain(f"No transfers, and there is no route {request.route}.  See: kfdctl status"))
     elif not transfers:
         note("No transfers.")
     else:
@@ -114,8 +116,8 @@ def wait_command(
     """Wait for transfers, by their ids or the last 8 digits of them."""
     target = parse_until(until)
     check_ids(ids)
-    with settings.connect() as client:
-        transfers = wait(client, ids, target, timeout, lambda _: None)
+    with settings.connect() as client, progress_of(len(ids), quiet=settings.as_json) as show:
+        transfers = wait(client, ids, target, timeout, show)
     if settings.as_json:
         print_json(transfers=transfers)
     else:
@@ -164,34 +166,50 @@ def _follow(
 ) -> Iterator[Sequence[Transfer]]:
     """The replies of one ``Wait``: at least one."""
     left = None if deadline is None else max(0.0, deadline - time.monotonic())
+    last: Sequence[Transfer] = ()
     try:
         for reply in client.stream(request, WaitReply, left):
-            yield reply.transfers
+            last = reply.transfers
+            yield last
     except TimedOutError:
-        raise TimedOutError(
-            f"timed out; {_goes_on(request.tids)}", fix=f"kfdctl wait {_named(request.tids)}"
-        ) from None
+        if not last:  # it has said nothing
+            raise
+        raise _timed_out(request, last) from None
     except NotRunningError:
         raise NotRunningError(
             f"kfd stopped meanwhile; {_goes_on(request.tids)} when it is started again",
-            fix="systemctl start kfd; journalctl -u kfd",
+            fix=start_and_look(client.path),
         ) from None
+
+
+def _timed_out(request: WaitParameters, last: Sequence[Transfer]) -> TimedOutError:
+    again = how_to_wait(request.tids, request.until)
+    text = f"timed out; {_goes_on(request.tids)}"
+    held = standing_still(last)
+    if held is None:
+        return TimedOutError(text, fix=again)
+    return TimedOutError(
+        f"{text} once it can: {held.reason}",
+        fix=f"{held.fix}; {again}" if held.fix else again,
+    )
 
 
 def _goes_on(tids: Sequence[str]) -> str:
     return "the transfer goes on" if len(tids) == 1 else "the transfers go on"
 
 
-def _named(tids: Sequence[str]) -> str:
-    return " ".join(short(tid) for tid in tids) if len(tids) <= 4 else "ID...; see kfdctl list"
+def how_to_wait(tids: Sequence[str], until: Until) -> str:
+    """The command that waits for these, if they are few enough to be named."""
+    named = " ".join(short(tid) for tid in tids) if len(tids) <= 4 else "ID...; see kfdctl list"
+    option = f"--until {shown(until)} " if until is not _UNTIL else ""
+    return f"kfdctl wait {option}{named}"
 
 
 def judge(transfers: Sequence[Transfer]) -> ExitCode:
     """Say which transfers failed and why; the exit code of all."""
     failed = [transfer for transfer in transfers if transfer.state in _BAD]
     for transfer in failed:
-        reason = plain(transfer.reason) or "no reason is known"
-        note(f"{plain(transfer.path)} {shown(transfer.state)}: {reason}")
-        if transfer.fix:
-            note(f"  fix: {plain(transfer.fix)}")
+        where = f"{transfer.path} {shown(transfer.state)}"
+        reason = transfer.reason or "no reason is known"
+        complain(KfdError(reason, where=where, fix=transfer.fix))
     return ExitCode.TRANSFER_FAILED if failed else ExitCode.DONE

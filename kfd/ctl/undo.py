@@ -16,8 +16,9 @@ from kfd.control.transfers import (
 )
 from kfd.ctl.client import Client
 from kfd.ctl.completion import complete_route, complete_transfer
-from kfd.ctl.render import complain, count, note, plain, print_json, say, short
+from kfd.ctl.render import complain, count, plain, print_json, say, short
 from kfd.ctl.settings import Settings, verb
+from kfd.ctl.texts import check_text
 from kfd.ctl.transfers import check_ids, shown
 from kfd.errors import ExitCode, KfdError, UsageError
 
@@ -59,6 +60,7 @@ def cancel_command(settings: Settings, ids: tuple[str, ...]) -> ExitCode:
 @click.option(
     "--route",
     metavar="ROUTE",
+    callback=check_text,
     shell_complete=complete_route,
     help="With --failed: only those of it.",
 )
@@ -106,10 +108,7 @@ def _told(settings: Settings) -> Callable[[RetryReply], None]:
             again = short(transfer.successor or "")
             say(f"{plain(transfer.path)}  queued again  id {again}")
         for one in answer.refused:
-            note(
-                f"kfdctl: {plain(one.path)} ({short(one.tid)}) isn't sent again: {plain(one.text)}"
-            )
-            if one.fix:
-                note(f"  fix: {plain(one.fix)}")
+            what = f"{one.path} ({short(one.tid)}) isn't sent again: {one.text}"
+            complain(KfdError(what, fix=one.fix))
 
     return (lambda _: None) if settings.as_json else tell

@@ -12,6 +12,8 @@ from kfd.daemon.messageids import Message, about
 
 log = logging.getLogger(__name__)
 
+SENDING = "sending"  # the key of what keeps files of a route from being sent
+
 
 @dataclass(slots=True)
 class Health:
@@ -27,17 +29,22 @@ class Health:
         """Note a problem, or change its text; logged when it is new or different."""
         self._put(scope, key, text, fix, degrades=True)
 
-    def note(self, scope: str, key: str, text: str, fix: str = "") -> None:
-        """As :meth:`report`, for what is shown, but keeps nothing from working."""
-        self._put(scope, key, text, fix, degrades=False)
+    def note(self, scope: str, key: str, text: str, fix: str = "", *, logged: bool = False) -> None:
+        """As :meth:`report`, for what is shown, but keeps nothing from working. ``logged``: the
+        log says it already."""
+        self._put(scope, key, text, fix, degrades=False, logged=logged)
 
-    def _put(self, scope: str, key: str, text: str, fix: str, *, degrades: bool) -> None:
+    def _put(
+        self, scope: str, key: str, text: str, fix: str, *, degrades: bool, logged: bool = False
+    ) -> None:
         with self._lock:
             old = self._problems.get((scope, key))
             if old is not None and (old.text, old.fix) == (text, fix):
                 return
             since = old.since if old is not None else time.time()
             self._problems[scope, key] = Problem(scope, text, fix, since, degrades)
+        if logged:
+            return
         told = about(Message.DEGRADED if degrades else None, route=scope)
         log.warning("%s: %s%s", scope, text, f" (fix: {fix})" if fix else "", extra=told)
 
@@ -54,11 +61,25 @@ class Health:
         with self._lock:
             return any(key in keys for _, key in self._problems)
 
+    def first(self, scope: str, *keys: str) -> Problem | None:
+        """The oldest problem of a scope: of those under these keys, else of those that degrade."""
+        with self._lock:
+            found = [
+                problem
+                for (of, key), problem in self._problems.items()
+                if of == scope and (key in keys if keys else problem.degrades)
+            ]
+        return min(found, key=lambda problem: problem.since, default=None)
+
     @property
     def degraded(self) -> bool:
         """Whether something doesn't work as it should."""
         return any(problem.degrades for problem in self.problems())
 
     def problems(self) -> list[Problem]:
+        return list(self.by_key().values())
+
+    def by_key(self) -> dict[tuple[str, str], Problem]:
+        """The problems by scope and key, the oldest first."""
         with self._lock:
-            return sorted(self._problems.values(), key=lambda problem: problem.since)
+            return dict(sorted(self._problems.items(), key=lambda one: one[1].since))

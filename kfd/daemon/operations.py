@@ -102,7 +102,8 @@ class TransferOperations(Protocol):
     """Transfers of both directions."""
 
     def transfers(self, tids: Sequence[str]) -> list[Transfer]:
-        """The transfers with these ids (32 hex digits, or the last 8), in their order."""
+        """The transfers with these ids (32 hex digits, or the last 8), in their order; where they
+        don't move, with the reason."""
 
     def list_transfers(self, wanted: ListParameters) -> list[Transfer]:
         """The newest of these transfers, of both directions."""
@@ -110,8 +111,8 @@ class TransferOperations(Protocol):
     def looks_at_all(self, wanted: ListParameters) -> bool:
         """Whether such a list is of all that there is, not only of the newest of it."""
 
-    def show(self, tid: str) -> tuple[Transfer, Details]:
-        """All that is known of a transfer."""
+    def show(self, tid: str, route: str | None) -> list[tuple[Transfer, Details]]:
+        """All that is known of a transfer: the sending, then what was received; of a route."""
 
     def cancel(self, tid: str, asker: Asker) -> Transfer:
         """Cancel a transfer that isn't in Kafka yet. Durable when this returns."""

@@ -21,6 +21,6 @@ def test_what_cannot_move_is_told_with_its_fix(make_host: MakeHost, topic: str) 
     assert done.returncode == 0
     assert "1 transfer (1 B) left to the next start" in done.stdout
     assert f"! out: 1 transfer can't move: topic {missing} does not exist" in done.stderr
-    assert "fix: kafka-topics.sh --create" in done.stderr
+    assert "kafka-topics.sh --create" in done.stderr
     assert "kfdctl quit --now" in done.stderr
     assert host.wait() == 0

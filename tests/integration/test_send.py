@@ -71,6 +71,28 @@ def test_until_queued_does_not_wait(make_host: MakeHost, elsewhere: Path) -> Non
     assert "timed out; the transfer goes on" in waiting.stderr
 
 
+def test_who_waits_is_told_why_nothing_moves(make_host: MakeHost, elsewhere: Path) -> None:
+    host = make_host(kafka={"bootstrap.servers": "127.0.0.1:1"})
+    host.start()
+    eventually(lambda: host.status()["problems"] != [])
+    waiting = host.ctl("send", "--timeout", "1s", "--until", "delivered", elsewhere)
+    assert waiting.returncode == 75
+    assert "timed out; the transfer goes on once it can: no broker answers: " in waiting.stderr
+    assert "fix: start the brokers" in waiting.stderr
+    assert "; kfdctl wait --until delivered " in waiting.stderr
+    (listed,) = host.transfers("upload")
+    shown = host.ctl("show", listed["tid"]).stdout
+    assert "reason      no broker answers: " in shown
+    again = host.ctl("send", "--until", "queued", elsewhere)
+    assert f"is queued already, id {listed['tid'][-8:]}" in again.stdout
+
+
+def test_a_route_that_is_not_there_is_a_wrong_usage(host: Host, elsewhere: Path) -> None:
+    refused = host.ctl("send", "--route", "nope", elsewhere)
+    assert refused.returncode == 2
+    assert "there is no upload route nope" in refused.stderr
+
+
 def test_interrupted_send_detaches_and_the_transfer_goes_on(
     make_host: MakeHost, tmp_path: Path
 ) -> None:
@@ -184,7 +206,7 @@ def test_to_a_topic_without_a_route(
 def test_what_is_no_topic_is_refused(host: Host, elsewhere: Path) -> None:
     """It would wait for ever, and so would a drain."""
     done = host.ctl("send", "--topic", "not a topic", "--until", "queued", elsewhere)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "not a topic can't be the name of a topic" in done.stderr
     assert host.transfers() == []
 
@@ -194,7 +216,7 @@ def test_name_that_receivers_would_refuse_is_refused_here(
     host: Host, elsewhere: Path, name: str
 ) -> None:
     done = host.ctl("send", "--name", name, elsewhere)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "can't be its name on the topic" in done.stderr
     assert "  fix: give another --name" in done.stderr
     assert host.transfers() == []
@@ -215,7 +237,7 @@ def test_chunk_that_the_topic_does_not_take(
     )
     assert problem["fix"].startswith("chunk_size: 128KiB")
     refused = host.ctl("send", elsewhere)
-    assert refused.returncode == 1
+    assert refused.returncode == 10
     assert "takes 262144 bytes a record" in refused.stderr
     assert host.arrived() == 0
     assert host.terminate() == 0

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import time
 
+import pytest
+
 from tests.integration.conftest import MakeHost
 from tests.integration.host import Host
 from tests.integration.oracle import digest
@@ -163,3 +165,31 @@ def test_stop_while_no_broker_answers(make_host: MakeHost) -> None:
     done = host.ctl("quit", "--timeout", "1s")
     assert done.returncode == 0, done.stderr
     assert host.wait(STOP_SECONDS) == 0
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_quit_says_when_kfd_ends_before_it_has_finished(
+    make_host: MakeHost, end: signal.Signals
+) -> None:
+    host = slow_host(make_host)
+    with subprocess.Popen(
+        host.ctl_command("quit"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as quitting:
+        assert quitting.stdout is not None
+        assert os.read(quitting.stdout.fileno(), 1000).startswith(b"No new files taken. Finishing ")
+        assert host.process is not None
+        host.process.send_signal(end)
+        out, err = quitting.communicate(timeout=60)
+    assert quitting.returncode == 1
+    assert out.endswith(" left to the next start\n")
+    assert "kfd ended before it had finished\n  fix: journalctl -u kfd" in err
+    host.wait(STOP_SECONDS)
+
+
+def test_all_who_quit_are_told_that_it_has_stopped(make_host: MakeHost) -> None:
+    host = slow_host(make_host)
+    quitting = [
+        subprocess.Popen(host.ctl_command("quit"), stdout=subprocess.DEVNULL) for _ in range(3)
+    ]
+    assert [one.wait(60) for one in quitting] == [0, 0, 0]
+    assert host.wait() == 0

@@ -85,6 +85,26 @@ def test_show_tells_a_files_life(make_host: MakeHost) -> None:
     assert "no transfer has the id 00000000" in missing.stderr
 
 
+def test_show_has_both_halves_of_what_was_sent_and_received_here(make_host: MakeHost) -> None:
+    host = make_host(pools=ONE_READER)
+    host.start()
+    host.put("run1.trc", b"content")
+    host.delivers("run1.trc")
+    tid = tid_of(host, "run1.trc", "delivered")
+    tid_of(host, "run1.trc", "published", "download")
+    answer = shown(host, tid)
+    assert answer["transfer"]["route"] == "out"
+    assert [one["transfer"]["state"] for one in answer["others"]] == ["published"]
+    assert answer["others"][0]["details"]["name"] == "run1.trc"
+    text = done(host, "show", tid[-8:], "--route", "in")
+    assert "published   " in text
+    assert "delivered" not in text
+    assert done(host, "show", "--route", "in") == text
+    missing = host.ctl("show", tid, "--route", "other")
+    assert missing.returncode == 12
+    assert f"no transfer has the id {tid} in route other" in missing.stderr
+
+
 @contextmanager
 def following(host: Host) -> Iterator[list[dict[str, Any]]]:
     """The events that ``kfdctl events --follow`` tells, as they come."""
@@ -250,8 +270,9 @@ def test_all_that_failed_is_retried(make_host: MakeHost) -> None:
     answer = host.ctl("retry", "--failed", "--route", "out")
     assert answer.returncode == 1
     assert f"{names[0]} (" in answer.stderr
-    assert "the file is no longer there" in answer.stderr
+    assert "the file is no longer there\n  fix: put it back, or kfdctl send it" in answer.stderr
     assert f"{names[1]} (" in answer.stderr
+    assert "  fix: nothing is to be done: kfd sends by itself what is" in answer.stderr
     gone = tid_of(host, names[0], "failed")
     assert "cancelled" in done(host, "cancel", gone)
     assert shown(host, gone)["transfer"]["reason"].startswith("put aside by root; it had failed: ")

@@ -124,7 +124,12 @@ def test_nobody_waits_for_receipts(
     sender_of_it = sender.ctl("send", "--meta", "a=b", name)
     assert sender_of_it.returncode != 0
     assert "no place for --meta" in sender_of_it.stderr
-    assert sender.ctl("send", name).returncode == 0
+    sent = sender.ctl("send", name)
+    assert sent.returncode == 0
+    assert "openmsistream's format has no receipts" in sent.stdout
+    waiting = sender.ctl("send", "--again", "--until", "delivered", name)
+    assert waiting.returncode == 1
+    assert "is never called delivered" in waiting.stderr
     sender.terminate()
     topics = AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=30).topics
     assert topic in topics

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from kfd.control import Sent
+from kfd.control import Sent, State
 from kfd.daemon.admission.intake import Intake
 from kfd.daemon.admission.offered import look, place_of, says_its_size
 from kfd.daemon.admission.routing import Routing, privileged
 from kfd.daemon.admission.spool import Spool
 from kfd.daemon.fileversion import FileVersion
-from kfd.daemon.ledger import Ledger, known
+from kfd.daemon.ledger import Ledger, known, queries
 from kfd.daemon.operations import OfferedFile, SendRequest
 from kfd.daemon.outgoing.uploads import Uploads
 from kfd.daemon.topics.topics import TopicWatch
 from kfd.daemon.watcher.mounts import mount_of
-from kfd.errors import KfdError, UsageError
+from kfd.errors import KfdError, NoSuchTransferError, UsageError
 from kfd.paths import escape
 
 
@@ -89,10 +90,7 @@ class Admission:
 
     def _foresee(self, group: Sequence[Admitted], request: SendRequest) -> dict[int, Sent]:
         """What would become of these."""
-        return {
-            one.place: self._already(one, request) or _sent(one, None, already=False)
-            for one in group
-        }
+        return {one.place: self._already(one, request) or _sent(one, None, None) for one in group}
 
     def _queue(self, group: Sequence[Admitted], request: SendRequest) -> dict[int, Sent]:
         """Queue files of one route and topic; killed before they are accepted, none is."""
@@ -128,7 +126,9 @@ class Admission:
             if one.version.copy and not answer.already:
                 intake.keep(one.version.copy)
         return {
-            one.place: _sent(one, answer.tid, already=answer.already)
+            one.place: self._known(one, answer.tid)
+            if answer.already
+            else _sent(one, answer.tid, State.QUEUED)
             for one, answer in zip(ready, accepted, strict=True)
         }
 
@@ -137,7 +137,15 @@ class Admission:
         if request.again or not one.sized:
             return None
         tid = known.earlier(self._ledger.reader(), one.route, one.topic, one.version)
-        return None if tid is None else _sent(one, tid, already=True)
+        return None if tid is None else self._known(one, tid)
+
+    def _known(self, one: Admitted, tid: bytes | None) -> Sent:
+        """The answer for a file that was taken before as it is, with what has become of it."""
+        if tid is not None:
+            with suppress(NoSuchTransferError):  # so long ago that it is forgotten
+                last = queries.find(self._ledger.reader(), self._ledger.origin, tid.hex())
+                return _sent(one, tid, last.state, already=True)
+        return _sent(one, None, None, already=True)
 
 
 def _depends_on_the_reader() -> KfdError:
@@ -172,12 +180,13 @@ def _grouped(admitted: Iterable[Admitted]) -> list[list[Admitted]]:
     return list(groups.values())
 
 
-def _sent(one: Admitted, tid: bytes | None, *, already: bool) -> Sent:
+def _sent(one: Admitted, tid: bytes | None, state: State | None, *, already: bool = False) -> Sent:
     version = one.version
     return Sent(
         tid.hex() if tid else None,
         *(one.route, one.topic, escape(version.path), version.size),
         already=already,
+        state=state,
     )
 
 
@@ -192,4 +201,5 @@ def _refusal(file: OfferedFile, request: SendRequest, error: KfdError) -> Sent:
         *(request.route or "", request.topic or "", shown, size),
         refused=str(error),
         fix=error.fix,
+        exit_code=int(error.exit_code),
     )

@@ -133,7 +133,8 @@ def _offered(
         _check_descriptor(descriptor)
     except KfdError as error:
         shown = escape(name or source or b"")
-        return Sent(None, "", "", shown, 0, refused=error.what, fix=error.fix)
+        code = int(error.exit_code)
+        return Sent(None, "", "", shown, 0, refused=error.what, fix=error.fix, exit_code=code)
     return OfferedFile(descriptor, source, name, fallback)
 
 

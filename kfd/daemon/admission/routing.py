@@ -8,7 +8,7 @@ from kfd import receipts
 from kfd.daemon.operations import OfferedFile, SendRequest
 from kfd.daemon.outgoing.uploads import Uploads
 from kfd.daemon.topics.topics import TopicWatch
-from kfd.errors import NotPermittedError, UsageError
+from kfd.errors import NotPermittedError, TransferFailedError, UsageError
 from kfd.paths import BadPath, check_wire_path, escape
 from kfd.wire import is_topic
 
@@ -53,7 +53,7 @@ class Routing:
         """Raise where nothing can be sent to it."""
         error = self._topics.why_not_sendable(topic)
         if error is not None:
-            raise error
+            raise TransferFailedError(str(error), fix=error.fix)
 
     def wire_path(self, file: OfferedFile, source: bytes | None, route: str) -> bytes:
         """The path in the topic."""

@@ -50,7 +50,7 @@ def make_operations(
     admission = Admission(uploads, context.topics, ledger, spool)
     return Operations(
         sending=SendingAnswers(admission, context.life),
-        transfers=TransferAnswers(ledger, uploads, downloads),
+        transfers=TransferAnswers(context, uploads, downloads),
         events=EventAnswers(ledger, downloads),
         routes=RouteAnswers(context, uploads, downloads),
         quarantine=QuarantineAnswers(ledger, downloads, keeper),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
-from kfd.control import DaemonState, Held, Problem, State, Status
+from kfd.control import DaemonState, Held, State, Status
+from kfd.daemon.answers.holdups import HoldUps
 from kfd.daemon.answers.measurements import Measurements
 from kfd.daemon.answers.status import StatusReport
 from kfd.daemon.backup import Backups
@@ -31,7 +32,7 @@ class ServiceAnswers:
         self._ledger = context.ledger
         self._life = context.life
         self._pauses = context.pauses
-        self._health = context.health
+        self._holdups = HoldUps(context)
         self._uploads = uploads
         self._report = report
         self._measurements = measurements
@@ -61,25 +62,21 @@ class ServiceAnswers:
         return DrainProgress(
             sum(tally.count for tally in waiting),
             sum(tally.size for tally in waiting),
-            held_up(waiting, self._health.problems()),
+            held_up(waiting, self._holdups),
         )
 
     def request_stop(self) -> None:
         self._request_stop()
 
 
-_OF_ALL = ("kafka", "ledger")  # scopes of problems that hold up every route
-
-
-def held_up(waiting: Iterable[Tally], problems: Sequence[Problem]) -> list[Held]:
-    """What of this can't move now, for something is wrong with its route, or with all."""
+def held_up(waiting: Iterable[Tally], holdups: HoldUps) -> list[Held]:
+    """What of this can't move now."""
     counts: Counter[tuple[str, str]] = Counter()
     for tally in waiting:
         counts[tally.route, tally.topic] += tally.count
     held = []
     for (route, topic), count in counts.items():
-        scopes = (route or topic, *_OF_ALL)
-        wrong = [one for one in problems if one.degrades and one.scope in scopes]
-        if wrong:
-            held.append(Held(route, topic, count, wrong[0].text, wrong[0].fix))
+        why = holdups.sending(route, topic)
+        if why is not None:
+            held.append(Held(route, topic, count, why.text, why.fix))
     return held

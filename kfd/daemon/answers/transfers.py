@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 
 from kfd.control import Direction, ListParameters, State, Transfer
 from kfd.control.transfers import Details, Refusal
+from kfd.daemon.answers.holdups import HoldUps
+from kfd.daemon.context import Context
 from kfd.daemon.incoming.downloads import Downloads
-from kfd.daemon.ledger import Ledger, details, outgoing, queries, retrying, searching
+from kfd.daemon.ledger import details, outgoing, queries, retrying, searching
 from kfd.daemon.ledger.outgoing import Outgoing
 from kfd.daemon.operations import Asker, Retried
+from kfd.daemon.outgoing.sending import GONE
 from kfd.daemon.outgoing.uploads import Uploads
 from kfd.errors import KfdError, NoSuchTransferError, NotPermittedError
 from kfd.paths import escape, to_json
@@ -25,13 +28,14 @@ BATCH = 256  # transfers that are retried in one transaction
 class TransferAnswers:
     """What is known of transfers of both directions, and what may be done to those of this host."""
 
-    def __init__(self, ledger: Ledger, uploads: Uploads, downloads: Downloads) -> None:
-        self._ledger = ledger
+    def __init__(self, context: Context, uploads: Uploads, downloads: Downloads) -> None:
+        self._ledger = context.ledger
+        self._holdups = HoldUps(context)
         self._uploads = uploads
         self._downloads = downloads
 
     def transfers(self, tids: Sequence[str]) -> list[Transfer]:
-        return [self._find(tid) for tid in tids]
+        return [self._holdups.told(self._find(tid)) for tid in tids]
 
     def list_transfers(self, wanted: ListParameters) -> list[Transfer]:
         open_ones = self._receiving(wanted) if wanted.state in (None, State.RECEIVING) else []
@@ -47,10 +51,20 @@ class TransferAnswers:
     def wait_for_change(self, seen: int, timeout: float) -> int:
         return self._ledger.wait_for_change(seen, timeout)
 
-    def show(self, tid: str) -> tuple[Transfer, Details]:
-        transfer = self._find(tid)
-        stored = details.of(self._ledger.reader(), transfer)
-        return transfer, stored or details.of_begin(self._open(transfer.tid)[1])
+    def show(self, tid: str, route: str | None) -> list[tuple[Transfer, Details]]:
+        known = queries.halves(self._ledger.reader(), self._ledger.origin, tid)
+        stored = [(one, details.of(self._ledger.reader(), one)) for one in known]
+        found = [(one, further) for one, further in stored if further is not None]
+        routes = {one.route for one in known if one.direction is Direction.DOWNLOAD}
+        found += [
+            (_open_transfer(name, one), details.of_begin(one))
+            for name, one in self._opened(known[0].tid if known else tid)
+            if name not in routes
+        ]
+        chosen = [one for one in found if route in (None, one[0].route)]
+        if not chosen:
+            raise queries.no_such(f"{tid} in route {route}" if found else tid)
+        return [(self._holdups.told(transfer), further) for transfer, further in chosen]
 
     def cancel(self, tid: str, asker: Asker) -> Transfer:
         transfer, row = self._own(tid, asker, "cancel")
@@ -84,9 +98,9 @@ class TransferAnswers:
     def _retry(self, rows: Sequence[Outgoing]) -> Retried:
         reasons = self._uploads.retry(rows) if rows else {}
         refused = [
-            Refusal(row.tid.hex(), escape(row.path), reasons[row.id], _how_instead(row))
+            Refusal(row.tid.hex(), escape(row.path), why, _how_instead(row, why))
             for row in rows
-            if row.id in reasons
+            if (why := reasons.get(row.id))
         ]
         again = [row.tid.hex() for row in rows if row.id not in reasons]
         return Retried(self.transfers(again), refused)
@@ -110,13 +124,15 @@ class TransferAnswers:
         try:
             return queries.find(self._ledger.reader(), self._ledger.origin, tid)
         except NoSuchTransferError:
-            return _open_transfer(*self._open(tid))
+            for name, one in self._opened(tid):
+                return _open_transfer(name, one)
+            raise
 
-    def _open(self, tid: str) -> tuple[str, OpenTransfer]:
+    def _opened(self, tid: str) -> Iterator[tuple[str, OpenTransfer]]:
+        """What is being put together under this id; with its route."""
         for name, one in self._downloads.receiving():
             if one.tid.hex().endswith(tid):
-                return name, one
-        raise NoSuchTransferError(f"no transfer has the id {tid}", fix="kfdctl list")
+                yield name, one
 
     def _receiving(self, wanted: ListParameters) -> list[Transfer]:
         return [
@@ -139,11 +155,14 @@ def _is_wanted(one: OpenTransfer, wanted: ListParameters) -> bool:
     return all(meta.get(key) == value for key, value in (wanted.meta or {}).items())
 
 
-def _how_instead(row: Outgoing) -> str:
+def _how_instead(row: Outgoing, why: str) -> str:
     """How the file gets sent that can't be sent as it was."""
+    if why == GONE.reason:
+        return GONE.fix
     if row.uid is None:
         return (
-            f"what is there now is sent by itself, at the latest after: kfdctl rescan {row.route}"
+            "nothing is to be done: kfd sends by itself what is in the directory now;"
+            f" kfdctl rescan {row.route} has it look at once"
         )
     return "kfdctl send it again"
 

@@ -16,17 +16,18 @@ from kfd.errors import NoSuchTransferError, UsageError
 from kfd.paths import to_json
 
 _TAIL = 4  # bytes of a tid that its short form (8 hex digits) shows
+_HALVES = 16  # rows of a tid, or of its tail, that are looked at
 
 _UPLOAD = (
     "SELECT tid, 'upload', route, topic, :origin, path, size, state,"
     " CASE WHEN state IN ('in_kafka', 'delivered') THEN size"
     "      ELSE min(size, acked * coalesce(chunk_size, 0)) END,"
-    " reason, fix, queued_at, ended_at, successor FROM outgoing"
+    " reason, fix, queued_at, ended_at, successor, format = 'kfd' FROM outgoing"
 )
 _DOWNLOAD = (
     "SELECT tid, 'download', route, topic, origin, path, size,"
     " CASE state WHEN 'publishing' THEN 'receiving' ELSE state END, size,"
-    " reason, '', NULL, ended_at, NULL FROM incoming"
+    " reason, '', NULL, ended_at, NULL, TRUE FROM incoming"
 )
 _PATH = 5  # in both
 _UPLOAD_STATES = frozenset(
@@ -36,7 +37,7 @@ _UPLOAD_STATES = frozenset(
 
 def _transfer(row: Any) -> Transfer:  # a row of _UPLOAD or _DOWNLOAD: typed by the schema
     (tid, direction, route, topic, origin, path, size, state, done, *rest) = row
-    reason, fix, queued_at, ended_at, successor = rest
+    reason, fix, queued_at, ended_at, successor, receipts = rest
     text, encoded = to_json(path)
     return Transfer(
         tid=tid.hex(),
@@ -54,6 +55,7 @@ def _transfer(row: Any) -> Transfer:  # a row of _UPLOAD or _DOWNLOAD: typed by 
         queued_at=queued_at,
         ended_at=ended_at,
         successor=successor and successor.hex(),
+        receipts=bool(receipts),
     )
 
 
@@ -69,21 +71,41 @@ def find(reader: Connection, origin: str, tid: str) -> Transfer:
     if not rows or len(key) == _TAIL:
         rows += _of_tid(reader, origin, key, _DOWNLOAD, "incoming")
     if not rows:
-        raise NoSuchTransferError(f"no transfer has the id {tid}", fix="kfdctl list")
+        raise no_such(tid)
+    return _of_one(rows, tid)[0]
+
+
+def halves(reader: Connection, origin: str, tid: str) -> list[Transfer]:
+    """As :func:`find`, all of it: the sending, then what each route has received; maybe nothing."""
+    key = _parse(tid)
+    rows = _of_tid(reader, origin, key, _UPLOAD, "outgoing")
+    rows += _of_tid(reader, origin, key, _DOWNLOAD, "incoming")
+    found = _of_one(rows, tid)
+    return list({(one.direction, one.route): one for one in found}.values())
+
+
+def no_such(tid: str) -> NoSuchTransferError:
+    """For an id that no transfer has."""
+    return NoSuchTransferError(f"no transfer has the id {tid}", fix="kfdctl list")
+
+
+def _of_one(rows: list[tuple[Any, ...]], tid: str) -> list[Transfer]:
+    """Rows that must be of one transfer."""
     if len({row[0] for row in rows}) > 1:
         raise UsageError(f"several transfers have an id that ends in {tid}", fix="give more digits")
-    return _transfer(rows[0])
+    return [_transfer(row) for row in rows]
 
 
 def _of_tid(
     reader: Connection, origin: str, key: bytes, select: str, table: str
 ) -> list[tuple[Any, ...]]:
-    """Up to three rows of a tid, or of its tail: for that the index of tids is gone through, which
+    """The rows of a tid, or of its tail: for that the index of tids is gone through, which
     is quick enough for a question by hand, and spares each new file an index of its own."""
     which = "tid" if len(key) != _TAIL else "substr(tid, 13)"
     return reader.execute(
-        f"{select} WHERE id IN (SELECT id FROM {table} WHERE {which} = :key LIMIT 3)",
-        {"origin": origin, "key": key},
+        f"{select} WHERE id IN (SELECT id FROM {table} WHERE {which} = :key"
+        " LIMIT :most) ORDER BY id",
+        {"origin": origin, "key": key, "most": _HALVES},
     ).fetchall()
 
 
@@ -103,6 +125,7 @@ def newest(reader: Connection, origin: str, wanted: ListParameters) -> list[Tran
     """The newest of the transfers that are wanted, of both directions, the newest first; all that
     there are if :func:`searching.looks_at_all`."""
     found: list[tuple[object, ...]] = []
+    searching.teach(reader)
     values = {"origin": origin, "limit": wanted.limit, **searching.values(wanted)}
     for table, select in (("outgoing", _UPLOAD), ("incoming", _DOWNLOAD)):
         if wanted.state is not None and (wanted.state in _UPLOAD_STATES) is not (

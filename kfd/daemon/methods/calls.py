@@ -51,8 +51,8 @@ def reply(parameters: object, *, continues: bool = False) -> Reply:
     return Reply(to_json(parameters), continues)
 
 
-def check_tids(tids: Sequence[str]) -> None:
-    """Raise :class:`MismatchError` for what can't be the ids of transfers."""
+def check_tids(tids: Sequence[str], *, whole: bool = False) -> None:
+    """Raise :class:`MismatchError` for what can't be the ids of transfers, or the whole of them."""
     if not tids:
         raise MismatchError("tids", "is empty")
     if len(tids) > MOST_TIDS:
@@ -60,3 +60,5 @@ def check_tids(tids: Sequence[str]) -> None:
     for at, tid in enumerate(tids):
         if _TID.fullmatch(tid) is None:
             raise MismatchError(f"tids[{at}]", "32 hex digits, or the last 8, are expected")
+        if whole and len(tid) != 32:
+            raise MismatchError(f"tids[{at}]", "32 hex digits are expected")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from kfd.control import GetStatusParameters, GetStatusReply, QuitParameters, QuitReply
 from kfd.control.service import BackupParameters, BackupReply, MetricsParameters, MetricsReply
@@ -46,22 +46,26 @@ class ServiceMethods:
         caller.must_own("stop kfd")
         if parameters.timeout is not None and parameters.timeout < 0:
             raise MismatchError("timeout", "seconds are expected")
-        if not parameters.now:
-            yield from self._drain(parameters.timeout, caller)
+        if not parameters.now and not (yield from self._drain(parameters.timeout, caller)):
+            return
         left = self._operations.drain_progress(paused=True)
         yield reply(QuitReply(left.transfers, left.size, stopping=True, held=left.held))
         self._operations.request_stop()  # last: the reply is out before the socket closes
 
-    def _drain(self, timeout: float | None, caller: Caller) -> Iterator[Reply]:
-        """Until nothing is left; also without the client, or kfd would take no files for ever."""
+    def _drain(self, timeout: float | None, caller: Caller) -> Generator[Reply, None, bool]:
+        """Until nothing is left; also without the client, or kfd would take no files for ever.
+
+        False if kfd is ended before that, as by a signal.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         self._operations.begin_drain()
         shown = None
         for _ in self._changes.follow(least=REPORT_INTERVAL / 2):  # it counts the whole backlog
             left = self._operations.drain_progress()
             if not left.transfers or (deadline is not None and time.monotonic() >= deadline):
-                return
+                return True
             if caller.more and left != shown:
                 shown = left
                 answer = QuitReply(left.transfers, left.size, stopping=False, held=left.held)
                 yield reply(answer, continues=True)
+        return not self._operations.drain_progress().transfers

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from kfd.control import MAX_LISTED, ListParameters, ListReply, WaitParameters, WaitReply
+from kfd.control import (
+    MAX_CONDITIONS,
+    MAX_LISTED,
+    ListParameters,
+    ListReply,
+    Transfer,
+    Until,
+    WaitParameters,
+    WaitReply,
+)
 from kfd.control.transfers import (
     CancelParameters,
     CancelReply,
     RetryParameters,
     RetryReply,
+    Shown,
     ShowParameters,
     ShowReply,
 )
@@ -17,11 +27,20 @@ from kfd.daemon.methods.calls import Caller, Handlers, check_tids, reply
 from kfd.daemon.methods.changes import Changes, Pace
 from kfd.daemon.methods.longanswers import LongAnswers
 from kfd.daemon.operations import Asker, TransferOperations
+from kfd.errors import KfdError
 from kfd.marshal import MismatchError
 from kfd.paths import MAX_PATH
 from kfd.varlink import Reply
 
-MOST_CONDITIONS = 16  # on the metadata, in one List
+
+def _check_confirmed(transfers: Sequence[Transfer], until: Until) -> None:
+    """Refuse a wait that would never end."""
+    for one in transfers if until is Until.DELIVERED else ():
+        if not one.receipts and not one.state.ended:
+            raise KfdError(
+                f"{one.path} is never called delivered: openmsistream's format has no receipts",
+                fix=f"wait until it is in Kafka: kfdctl wait {one.tid[-8:]}",
+            )
 
 
 class TransferMethods:
@@ -45,8 +64,8 @@ class TransferMethods:
         limit = parameters.limit
         if not 1 <= limit <= MAX_LISTED:
             raise MismatchError("limit", f"1 to {MAX_LISTED} is expected")
-        if len(parameters.meta or {}) > MOST_CONDITIONS:
-            raise MismatchError("meta", f"at most {MOST_CONDITIONS} are expected")
+        if len(parameters.meta or {}) > MAX_CONDITIONS:
+            raise MismatchError("meta", f"at most {MAX_CONDITIONS} are expected")
         if len(parameters.name or "") > MAX_PATH:
             raise MismatchError("name", "is longer than any path")
         with self._long.room(limit, caller):
@@ -64,12 +83,14 @@ class TransferMethods:
                 if reached or not caller.more:
                     yield reply(WaitReply(transfers))
                     return
+                _check_confirmed(transfers, parameters.until)
                 if pace.due(transfers):
                     yield reply(WaitReply(transfers), continues=True)
 
     def _show(self, parameters: ShowParameters, _: Caller) -> Iterator[Reply]:
         check_tids([parameters.tid])
-        yield reply(ShowReply(*self._operations.show(parameters.tid)))
+        (first, *others) = self._operations.show(parameters.tid, parameters.route)
+        yield reply(ShowReply(*first, [Shown(*one) for one in others]))
 
     def _cancel(self, parameters: CancelParameters, caller: Caller) -> Iterator[Reply]:
         check_tids([parameters.tid])

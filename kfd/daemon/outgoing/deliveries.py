@@ -15,6 +15,7 @@ from concurrent.futures import Future
 
 from kfd.daemon.context import Context
 from kfd.daemon.crashpoint import reach
+from kfd.daemon.health import SENDING
 from kfd.daemon.ledger import LedgerError, endings, outgoing
 from kfd.daemon.ledger.endings import Ending
 from kfd.daemon.ledger.outgoing import Outgoing
@@ -156,7 +157,7 @@ class Deliveries(Stage):
             self._moved.discard(sending)
             if sending.failure is not None and sending.failure.reason:
                 self._health.report(
-                    _scope(sending), "sending", sending.failure.reason,
+                    _scope(sending), SENDING, sending.failure.reason,
                     sending.failure.fix
                     or "it is tried again every second; look at the brokers and the disk",
                 )  # fmt: skip
@@ -188,7 +189,7 @@ class Deliveries(Stage):
             self._sink.recovered()
             sent = [s for ending, s in self._saving if ending.state == "in_kafka"]
             for scope in {_scope(sending) for sending in sent}:
-                self._health.clear(scope, "sending")
+                self._health.clear(scope, SENDING)
             _log_sent(sent)
             for ending, sending in self._saving:
                 self._moved.discard(sending)

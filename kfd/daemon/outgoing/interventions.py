@@ -15,6 +15,7 @@ from kfd.daemon.outgoing.feed import Feed
 from kfd.daemon.outgoing.formats import sending_of
 from kfd.daemon.outgoing.producer import RecordSink
 from kfd.daemon.outgoing.resume import version_now
+from kfd.daemon.outgoing.sending import GONE
 from kfd.daemon.topics.topics import TopicWatch
 
 
@@ -89,7 +90,7 @@ def _obstacle(row: Outgoing) -> str:
         return "kfd's copy of it was given up"
     version = version_now(row)
     if version is None:
-        return "the file is no longer there"
+        return GONE.reason
     same = (version.size, version.mtime_ns) == (row.size, row.mtime_ns)
     if not same or (row.inode and version.inode != row.inode):
         return "the file has changed since"

@@ -50,7 +50,12 @@ CHANGED = Failure(
     "the file changed while it was being read; it is sent when it settles",
     look_again=True,
 )
-GONE = Failure("failed", "the file is no longer there", look_again=True)
+GONE = Failure(
+    "failed",
+    "the file is no longer there",
+    "put it back, or kfdctl send it from where it is now",
+    look_again=True,
+)
 SPOILT = Failure(
     "failed", "kfd's own copy of it is gone or was changed", "send it again", forget=True
 )

@@ -19,14 +19,14 @@ from kfd.control.events import Event
 from kfd.control.examination import AclsReply, Check
 from kfd.control.quarantine import Quarantined, ReleaseReply, ShowQuarantinedReply
 from kfd.control.reloading import ReloadReply
-from kfd.control.transfers import Details, Refusal
+from kfd.control.transfers import Details, Refusal, Shown
 from kfd.ctl.config import Waiting
 from kfd.ctl.extract import Extracted
 from kfd.ctl.render import JSON_VERSION
 from kfd.inspection.chunks import FileChunk, WholeFile
 from kfd.inspection.description import RecordShown
 from kfd.inspection.totals import Totals
-from kfd.oldconfig.translation import Note
+from kfd.oldconfig.imported import Note
 
 
 @dataclasses.dataclass
@@ -46,7 +46,7 @@ DOCUMENTS: Mapping[str, Mapping[str, Any]] = {
     "doctor --acls": {"acls": AclsReply},
     "quit": {"stopped": bool, "seconds": float, "transfers_left": int},
     "wait": {"transfers": Sequence[Transfer]},
-    "show": {"transfer": Transfer, "details": Details},
+    "show": {"transfer": Transfer, "details": Details, "others": Sequence[Shown]},
     "events": {"events": Sequence[Event]},
     "events --follow": {"event": Event},
     "cancel": {"transfers": Sequence[Transfer], "refused": Sequence[Refusal]},

@@ -17,10 +17,12 @@ from kfd.ctl.__main__ import main
 from kfd.ctl.cli import kfdctl
 from kfd.ctl.client import connect
 from kfd.errors import NotPermittedError
-from tests.control import TID, VERSION, MemoryOperations, transfer
+from tests.control import TID, VERSION, MemoryOperations, event, transfer
 from tests.privileges import unprivileged
 from tests.support import CHECKOUT, unavailable
-from tests.unit.ctl.kfdctl import DEADLINE, run, run_json, start
+from tests.unit.ctl.kfdctl import DEADLINE, Terminal, environment, run, run_json, start
+
+FILE = "/etc/hostname"
 
 
 def test_help_leads_with_what_people_use() -> None:
@@ -59,6 +61,8 @@ def test_every_verb_has_help(verb: str) -> None:
         (["send", "/etc/hostname", "--meta", "x=1", "--meta", "x=2"], "given twice"),
         (["send", "/etc/hostname", "/etc/hosts", "--name", "n"], "--name is for one file"),
         (["send", "/dev/null", "--connect-timeout", "-1"], "less than nothing"),
+        (["config", "chek"], 'there is no verb "chek"; did you mean "check"?'),
+        (["completion"], "Missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, fish\n"),
     ],
 )
 def test_usage_errors(arguments: list[str], message: str) -> None:
@@ -66,6 +70,112 @@ def test_usage_errors(arguments: list[str], message: str) -> None:
     assert (code, out) == (2, "")
     assert err.startswith("kfdctl: ")
     assert message in err
+
+
+LONG = "x" * 4000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["send", FILE, "--meta", f"a={LONG}", "--meta", f"b={LONG}"], "8,002 bytes together"),
+        (["list", "--meta", f"a={LONG}", "--meta", f"b={LONG}"], "8,002 bytes together"),
+        (["send", FILE, "--meta", "a=\udcff"], "'--meta': a=\\xff isn't UTF-8"),
+        (["send", FILE, "--name", ""], "'--name': it is empty"),
+        (["send", FILE, "--name", LONG], "'--name': it has 4,000 bytes, 1,024 are the most"),
+        (["send", FILE, "--route", "\udcff"], "'--route': \\xff isn't UTF-8"),
+        (["send", FILE, "--topic", "\udcff"], "'--topic': \\xff isn't UTF-8"),
+        (["send", FILE, "--topic", LONG], "'--topic': it has 4,000 bytes"),
+        (["list", "--name", "\udcff"], "'--name': \\xff isn't UTF-8"),
+        (["list", "--name", LONG * 17], "'--name': it has 68,000 bytes"),
+        (["list", *[f"--meta={n}=" for n in range(17)]], "--meta: given 17 times, 16 are the most"),
+        (["pause", "\udcff"], "'[ROUTE]': \\xff isn't UTF-8"),
+        (["retry", "--failed", "--route", "\udcff"], "'--route': \\xff isn't UTF-8"),
+        (["quarantine", "release", TID, "--to", ""], "'--to': it is empty"),
+        (["catalogue", "retry", "--catalogue", "\udcff"], "'--catalogue': \\xff isn't UTF-8"),
+        (["retry", *[TID] * 2000], "more than a request holds (65,536 bytes)"),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
+)
+def test_what_the_daemon_would_not_understand(
+    served: Path, arguments: list[str], message: str
+) -> None:
+    """It would be told as a version mismatch."""
+    code, out, err = run("--socket", served, *arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+
+
+def test_names_that_are_not_text_are_taken(served: Path, operations: MemoryOperations) -> None:
+    assert run("send", FILE, "--name", "\udcff", "--socket", served)[2] == ""
+    assert operations.sent[0].files[0].name == b"\xff"
+
+
+ESCAPES = "q\x1b[31m\x07\nz"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [ESCAPES], ["config", ESCAPES], ["status", ESCAPES], ["status", f"--{ESCAPES}"],
+        ["config", "check", ESCAPES], ["config", "show", ESCAPES], ["config", "import", ESCAPES],
+        ["status", "--socket", ESCAPES], ["send", ESCAPES],
+        ["send", FILE, "--meta", ESCAPES], ["send", FILE, "--meta", f"{ESCAPES}=1", "--meta",
+        f"{ESCAPES}=1"], ["backup", f"/nowhere/{ESCAPES}"], ["inspect", "file", ESCAPES],
+        ["doctor", "--socket", ESCAPES, "--config", ESCAPES], ["doctor", "--config", ESCAPES],
+        ["list", "--route", ESCAPES],
+    ],
+    ids=lambda value: " ".join(value)[:20].encode("unicode_escape").decode(),
+)  # fmt: skip
+def test_what_is_given_moves_no_cursor(served: Path, arguments: list[str]) -> None:
+    """On a terminal: in a pipe click takes some of it away itself."""
+    terminal = Terminal(*arguments, KFD_SOCKET=str(served), NO_COLOR="1")
+    terminal.end()
+    assert r"q\x1b[31m\x07" in terminal.screen
+    assert re.search(r"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f]", terminal.screen) is None
+    assert not any(line.startswith("z") for line in terminal.lines)
+
+
+def in_shell(served: Path, line: str) -> subprocess.CompletedProcess[str]:
+    """``kfdctl`` with what a shell understands after it."""
+    command = f'exec "{sys.executable}" -m kfd.ctl --socket "{served}" {line}'
+    return subprocess.run(
+        ["/bin/sh", "-c", command],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        env=environment(),
+    )
+
+
+@pytest.mark.parametrize(
+    "verb", ["status", "list", "events --follow", "--json list", "completion bash", "metrics"]
+)
+def test_a_full_disk_under_stdout(served: Path, operations: MemoryOperations, verb: str) -> None:
+    operations.known[TID] = transfer(TID)
+    operations.happens(event(TID))
+    done = in_shell(served, f"{verb} >/dev/full")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "kfdctl: stdout can't be written: No space left on device\n"
+        "  fix: free space there, or redirect it\n",
+    )
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_stream_that_is_missing(served: Path, closed: str) -> None:
+    done = in_shell(served, f"status {closed}")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_nothing_is_sent_of_a_stdin_that_is_missing(
+    served: Path, operations: MemoryOperations
+) -> None:
+    done = in_shell(served, "send - --name n <&-")
+    assert done.returncode == 1
+    assert done.stderr.startswith("kfdctl: -: standard input can't be read: ")
+    assert operations.sent == []
 
 
 @pytest.mark.parametrize("verb", ["status", "list", "quit", f"wait {TID}", "send /etc/hostname"])

@@ -64,10 +64,16 @@ def test_events_are_safe_to_look_at(served: Path, operations: MemoryOperations) 
 def test_pause_resume_rescan(served: Path, operations: MemoryOperations) -> None:
     assert run("pause", "xrd1", "--socket", served) == (0, "xrd1: paused\n", "")
     assert run("resume", "--socket", served) == (0, "xrd1: goes on\n", "")
-    assert run("resume", "--socket", served) == (0, "", "Nothing was paused.\n")
+    assert run("resume", "--socket", served) == (0, "", "No route was paused.\n")
     assert run("rescan", "--socket", served) == (0, "scope3: is scanned\n", "")
     assert run("rescan", "archive", "--socket", served)[0] == 2
     assert run_json("pause", "--socket", served) == {"routes": ["scope3"], "in_flight": 0}
+
+
+def test_pause_where_there_are_no_routes(served: Path, operations: MemoryOperations) -> None:
+    operations.routes = []
+    said = "There are no routes; what is sent without one is paused.\n"
+    assert run("pause", "--socket", served) == (0, "", said)
 
 
 def test_pause_waits_for_what_is_on_its_way(served: Path, operations: MemoryOperations) -> None:
@@ -78,7 +84,7 @@ def test_pause_waits_for_what_is_on_its_way(served: Path, operations: MemoryOper
         "kfdctl: paused; what was begun is still on its way\n  fix: kfdctl status shows it\n",
     )
     terminal = Terminal("pause", "--wait", "--socket", served)
-    terminal.read_until("2 files on their way")
+    terminal.read_until("2 files on the way")
     with operations.changed:
         operations.flying = 0
     assert terminal.end() == 0

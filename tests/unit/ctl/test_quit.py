@@ -86,3 +86,19 @@ def test_quit_interrupted_goes_on_stopping(
     assert "Interrupted; kfd goes on stopping." in terminal.screen
     let_go(other_process)
     assert other_process.wait(DEADLINE) == 0
+
+
+def test_one_that_ends_before_it_has_finished_did_not_do_it(
+    socket_path: Path, other_process: subprocess.Popen[str]
+) -> None:
+    with start("quit", "--socket", socket_path) as process:
+        assert process.stdout is not None
+        started = os.read(process.stdout.fileno(), 1000).decode()
+        other_process.kill()
+        out, err = process.communicate(timeout=DEADLINE)
+    assert (process.returncode, started + out) == (
+        1,
+        "No new files taken. Finishing 3 transfers (612 MiB) ..."
+        " 3 transfers (612 MiB) left to the next start\n",
+    )
+    assert err.startswith("kfdctl: kfd ended before it had finished\n  fix: journalctl -u kfd")

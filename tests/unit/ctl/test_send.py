@@ -6,6 +6,9 @@ import os
 import re
 from pathlib import Path
 
+import pytest
+
+from kfd.control import State
 from tests.control import TID, MemoryOperations
 from tests.unit.ctl.kfdctl import run, run_json
 
@@ -75,6 +78,52 @@ def test_send_says_what_was_sent_already(served: Path, tmp_path: Path) -> None:
     code, out, _ = run("send", tmp_path / "old.trc", "--until", "queued", "--socket", served)
     assert code == 0
     assert out == "old.trc  0 B  scope3 -> lecroy_files  was sent already, id 9f2c41d7\n"
+
+
+@pytest.mark.parametrize(
+    ("state", "text"),
+    [
+        (State.QUEUED, "is queued already"),
+        (State.SENDING, "is on its way already"),
+        (State.IN_KAFKA, "was sent already"),
+        (State.FAILED, "has failed before"),
+        (State.CANCELLED, "was cancelled before"),
+        (None, "was sent already"),
+    ],
+)
+def test_send_says_what_became_of_what_was_taken_before(
+    served: Path, operations: MemoryOperations, tmp_path: Path, state: State | None, text: str
+) -> None:
+    operations.taken_before = state
+    (tmp_path / "old.trc").write_bytes(b"")
+    out = run("send", tmp_path / "old.trc", "--until", "queued", "--socket", served)[1]
+    assert out == f"old.trc  0 B  scope3 -> lecroy_files  {text}, id 9f2c41d7\n"
+
+
+@pytest.mark.parametrize(
+    ("names", "code"),
+    [
+        (["bad-2"], 2), (["bad-4", "bad-4b"], 4), (["bad-4", "good"], 4), (["bad-2", "bad-4"], 1),
+        (["bad-9"], 1), (["bad-0"], 1),
+    ],
+)  # fmt: skip
+def test_the_exit_code_is_what_all_refusals_agree_on(
+    served: Path, tmp_path: Path, names: list[str], code: int
+) -> None:
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    assert run("send", *(tmp_path / name for name in names), "--socket", served)[0] == code
+
+
+def test_an_empty_directory_has_nothing_to_send(served: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty" / "too").mkdir(parents=True)
+    top = tmp_path / "empty"
+    for more in ([], ["--name", "n"]):
+        code, out, err = run("send", "--recursive", top, *more, "--socket", served)
+        assert (code, out) == (0, "")
+        assert err == f"Nothing to send: there are no files in {top}.\n"
+    answer = run_json("send", "--recursive", top, "--socket", served)
+    assert answer == {"files": [], "transfers": []}
 
 
 def test_send_goes_on_past_a_refused_file(served: Path, tmp_path: Path, trace: Path) -> None:

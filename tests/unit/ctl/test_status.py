@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kfd.control import Problem
 from kfd.ctl.render import clock, elapsed
-from tests.control import NOON, MemoryOperations, busy_status
+from tests.control import CATALOGUE, NOON, MemoryOperations, busy_status
 from tests.unit.ctl.kfdctl import Terminal, run, run_json
 
 
@@ -70,6 +70,42 @@ def test_status_says_which_receipts_were_not_used(
     operations.now = replace(busy, uploads=uploads)
     lines = run("status", "--socket", served)[1].splitlines()
     assert lines.count("receipts about lecroy_files not used: 2 (unknown)") == 1
+
+
+def test_a_route_that_is_gone_does_not_look_alive(
+    served: Path, operations: MemoryOperations
+) -> None:
+    busy = busy_status()
+    gone = replace(busy.uploads[0], route="short", directory=None)
+    without = replace(gone, route="")
+    operations.now = replace(busy, uploads=(*busy.uploads, gone, without), downloads=())
+    for verb, column in (("status", 0), ("top", 1)):
+        lines = run(verb, "--socket", served)[1].splitlines()
+        assert not [line for line in lines if line.startswith("short")]
+        found = [line for line in lines if "-> lecroy_files (short)" in line]
+        assert len(found) == 1
+        assert [line for line in lines if "-> lecroy_files" in line and "(" not in line]
+        assert found[0].startswith("-> " if column == 0 else "- ")
+
+
+def test_one_is_one(served: Path, operations: MemoryOperations) -> None:
+    busy = busy_status()
+    catalogues = (
+        *(replace(CATALOGUE, waiting=1, refused=0), replace(CATALOGUE, waiting=0, refused=0)),
+        replace(CATALOGUE, waiting=0, refused=0, written=1),
+    )
+    upload = replace(busy.uploads[0], queued=1)
+    operations.now = replace(busy, uploads=(upload,), catalogues=catalogues)
+    lines = run("status", "--socket", served)[1].splitlines()
+    assert [line.partition(": ")[2] for line in lines if line.startswith("catalogue")] == [
+        "1 row waiting", "20 rows written", "1 row written",
+    ]  # fmt: skip
+    assert "1 file waiting" in run("top", "--socket", served)[1]
+
+
+def test_top_without_routes(served: Path) -> None:
+    out = run("top", "--socket", served)[1]
+    assert out.endswith("\nNo routes.\n\nNothing moves.\n")
 
 
 def test_status_json(served: Path, operations: MemoryOperations) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from kfd.control import State
+from kfd.control import Direction, State
 from tests.control import NOON, TID, MemoryOperations, transfer
 from tests.unit.ctl.kfdctl import run, run_json
 
@@ -93,3 +93,19 @@ def test_retry_of_all_that_failed_goes_through_every_batch(
 def test_retry_wants_ids_or_failed(served: Path) -> None:
     for arguments in ([], [TID, "--failed"], [TID, "--route", "scope3"]):
         assert run("retry", *arguments, "--socket", served)[0] == 2
+
+
+def test_show_of_a_file_that_was_sent_and_received_here(
+    served: Path, operations: MemoryOperations
+) -> None:
+    operations.known[TID] = transfer(TID, state=State.DELIVERED)
+    got = transfer(TID, route="archive", direction=Direction.DOWNLOAD, state=State.PUBLISHED)
+    operations.received = [got]
+    both = run("show", TID, "--socket", served)[1]
+    assert both.index("state       delivered") < both.index("\n\npath") < both.index("published")
+    only = run("show", TID, "--route", "archive", "--socket", served)[1]
+    assert "delivered" not in only
+    assert "state       published" in only
+    answer = run_json("show", TID, "--socket", served)
+    assert [one["transfer"]["route"] for one in answer["others"]] == ["archive"]
+    assert run("show", TID, "--state", "failed", "--socket", served)[0] == 2

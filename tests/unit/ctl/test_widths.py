@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kfd.control import State
+from kfd.control.examination import Check, Outcome
 from kfd.ctl.render import columns_of, cut, plain, table, wrapped
 from tests.control import NOON, TID, MemoryOperations, busy_status, event, quarantined, transfer
 from tests.unit.ctl.kfdctl import Terminal, run
@@ -24,12 +25,16 @@ def busy(operations: MemoryOperations) -> MemoryOperations:
     )  # fmt: skip
     operations.set_aside[TID] = quarantined(TID, path="measurements/2024/" + "run42-" * 20)
     operations.happens(event(TID, path="measurements/2024/" + "run42-" * 20))
+    text = "the topic lecroy_files has 1 replica; 19 MiB of it are of no other broker"
+    operations.checks = [Check("topics", Outcome.WARN, text, "raise it")]
     return operations
 
 
 VERBS = [
     ["status"], ["list"], ["events"], ["show", TID],
-    ["quarantine", "list"], ["quarantine", "show", TID],
+    ["quarantine", "list"], ["quarantine", "show", TID], ["doctor"],
+    ["send", "/etc/hostname", "--name", "measurements/2024/run42.trc", "--until", "queued"],
+    ["inspect", "file", "/etc/hostname"],
 ]  # fmt: skip
 
 
@@ -43,6 +48,49 @@ def test_it_fits_the_terminal(
     long = [line for line in terminal.lines if columns_of(line) > columns]
     # words that can't be broken, and commands to be copied
     assert all(" " not in line.strip() or "fix:" in line for line in long), long
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_an_event_keeps_its_file_and_its_size(
+    columns: int, served: Path, operations: MemoryOperations
+) -> None:
+    paths = ["short.trc", "measurements/2024/" + "run42-" * 20]
+    operations.happens(*(event(TID, path=path, size=19 << 20, reason="why") for path in paths))
+    terminal = Terminal("events", "--socket", served, columns=columns)
+    assert terminal.end() == 0
+    text = " ".join(" ".join(terminal.lines).split())
+    assert all(f"{path} 19 MiB (why)" in text for path in paths)
+
+
+@pytest.mark.parametrize(("wire", "digits"), [("kfd", 64), ("openmsistream", 128)])
+def test_digests_can_be_compared(wire: str, digits: int) -> None:
+    terminal = Terminal("inspect", "file", "/etc/hostname", "--format", wire)
+    assert terminal.end() == 0
+    found = re.findall(rf"\b[0-9a-f]{{{digits}}}\b", "\n".join(terminal.lines))
+    assert len(found) == 2
+
+
+def test_a_command_to_be_copied_stays_whole(served: Path) -> None:
+    terminal = Terminal("send", "/etc/hostname", "--socket", served)
+    assert terminal.end() == 0
+    assert terminal.lines[-2].endswith("; not yet confirmed by a receiver.")
+    assert terminal.lines[-1] == "  See: kfdctl wait --until delivered 9f2c41d7"
+
+
+def test_what_config_check_says_is_wrapped(tmp_path: Path) -> None:
+    upload = tmp_path / "in"
+    upload.mkdir()
+    path = tmp_path / "kfd.yaml"
+    path.write_text(
+        "kafka:\n  bootstrap.servers: k:9092\n"
+        f"uploads:\n  scope3:\n    directory: {upload}\n    topic: t\n"
+    )
+    for text in (path.read_text(), path.read_text() + "    nonsense: x\n"):
+        path.write_text(text)
+        terminal = Terminal("config", "check", path, columns=40)
+        terminal.end()
+        long = [line for line in terminal.lines if columns_of(line) > 40]
+        assert all(" " not in line.strip() or "fix:" in line for line in long), long
 
 
 def test_nothing_is_left_out_where_there_is_little_room(
@@ -96,6 +144,10 @@ def test_text() -> None:
     assert cut("漢字漢字", 5) == "漢字…"
     assert wrapped("one two three", 8) == ["one two", "  three"]
     assert wrapped("one two three", None) == ["one two three"]
+    assert wrapped("disk 72 GiB free", 9) == ["disk", "  72 GiB", "  free"]
+    assert wrapped("at 118 MB/s, 12 B or 3 Brokers", 9) == [
+        "at", "  118 MB/s,", "  12 B or", "  3", "  Brokers",
+    ]  # fmt: skip
 
 
 def test_tables() -> None:

@@ -35,6 +35,16 @@ def test_file_that_was_sent_and_received_here_is_found_as_sent(ledger: Ledger) -
         assert queries.find(ledger.reader(), "here", text).direction is Direction.UPLOAD
 
 
+def test_both_halves_of_it(ledger: Ledger) -> None:
+    tid = accept_one(ledger, version())
+    assert [one.state for one in queries.halves(ledger.reader(), "here", tid.hex())] == ["queued"]
+    publish(ledger, received(Sent(b"abc", tid=tid)))
+    for text in (tid.hex(), tid.hex()[-8:]):
+        found = queries.halves(ledger.reader(), "here", text)
+        assert [one.direction for one in found] == [Direction.UPLOAD, Direction.DOWNLOAD]
+    assert queries.halves(ledger.reader(), "here", "0" * 32) == []
+
+
 def test_end_that_several_share_is_refused(ledger: Ledger) -> None:
     one, other = (Sent(b"a", b"%d" % n, bytes([n]) * 12 + b"\1\2\3\4") for n in range(2))
     publish(ledger, received(one), received(other))

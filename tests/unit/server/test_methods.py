@@ -123,6 +123,7 @@ def test_what_is_not_there_is_told_by_name(raw: Raw, method: str, error: str) ->
         ("Send", {"files": [{"source": "/a"}], "meta": {"k": "\0"}}, "meta"),
         ("Wait", {"tids": [], "until": "queued"}, "tids"),
         ("Wait", {"tids": ["xyz"], "until": "queued"}, "tids[0]"),
+        ("WaitForCatalogue", {"tids": ["0" * 8]}, "tids[0]"),  # the end of one isn't looked up
         ("List", {"limit": 10_001}, "limit"),
         ("Quit", {"timeout": -1}, "timeout"),
         ("GetStatus", {"verbose": True}, "verbose"),
