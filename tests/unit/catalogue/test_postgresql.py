@@ -99,11 +99,12 @@ def test_a_connection_is_lost(
 def test_a_server_that_hangs_is_given_up(
     postgres: PostgreSQL, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sql, "ANSWER_SECONDS", 0.5)
     sink = to(settings)
     sink.write([row(1)])
-    with postgres.hanging(), pytest.raises(SinkError):
-        sink.write([row(2)])
+    with monkeypatch.context() as patch, postgres.hanging():
+        patch.setattr(sql, "ANSWER_SECONDS", 0.5)
+        with pytest.raises(SinkError):
+            sink.write([row(2)])
     assert to(settings).write([row(2)]) == []
 
 
