@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -155,11 +156,18 @@ class SqlSink:
         return [Refused(row, self._said(error)) for row, error in halving.put([rows])]
 
     def _takes_others(self, connection: Connection, table: SinkTable, than: Row) -> bool:
-        """Whether it takes the row that it took last, or one made up that says nothing. Nothing
-        of it stays."""
+        """Whether it takes one like that which it took last, or one made up that says nothing.
+        Nothing of it stays. Each is new to it: of what is there nothing would be inserted."""
         if connection.dialect.name not in _ROLLS_BACK:
             return False
-        row = self._taken or replace(than, **_NOTHING_SAID)
+        candidates = [self._taken, replace(than, **_NOTHING_SAID)]
+        return any(
+            self._takes(connection, table, replace(one, tid=secrets.token_hex(16)))
+            for one in candidates
+            if one is not None
+        )
+
+    def _takes(self, connection: Connection, table: SinkTable, row: Row) -> bool:
         try:
             self._transact(connection, table, [row], keep=False)
         except Exception as error:

@@ -134,3 +134,30 @@ def test_a_table_that_is_gone_refuses_no_row(
         here.write(GOOD)
     run(TABLE)
     assert here.write(GOOD) == []
+
+
+WITHOUT_KEY = "CREATE TABLE t (tid text, name text)"
+STOP = (
+    "CREATE OR REPLACE FUNCTION stop() RETURNS trigger LANGUAGE plpgsql AS"
+    " $$ BEGIN RAISE EXCEPTION 'closed'; END $$"
+)
+
+
+@pytest.mark.parametrize("table", [TABLE, WITHOUT_KEY])
+@pytest.mark.parametrize("moment", ["BEFORE", "AFTER"])
+@pytest.mark.parametrize("many", [1, 20])
+def test_a_table_that_is_closed_later_refuses_no_row(
+    postgres: PostgreSQL, database: str, run: Run, sink: Callable[[str], SqlSink],
+    table: str, moment: str, many: int,
+) -> None:  # fmt: skip
+    """Whether it takes others isn't told by a row that it has: of that nothing is inserted."""
+    run(table)
+    here = sink("t")
+    assert here.write(BAD) == []
+    run(STOP)
+    run(f"CREATE TRIGGER closed {moment} INSERT ON t FOR EACH ROW EXECUTE FUNCTION stop()")
+    with pytest.raises(SinkError, match="closed"):
+        here.write(GOOD[:many])
+    run("DROP TRIGGER closed ON t")
+    assert here.write(GOOD[:many]) == []
+    assert len(rows_there(postgres, database)) == len(BAD) + many
