@@ -76,13 +76,16 @@ def _to_stdout(settings: Settings, opened: Opened, tid: str) -> Source:
 
 
 def _extract(opened: Opened, tid: str, file: IO[bytes]) -> Source:
-    extraction = Extraction(tid, file)
+    extraction, told = Extraction(tid, file), ""
     look = Recognizer(opened.reader.topic, opened.reader.topic_id, [tid]).look
     for batch in opened.batches():
         for record in batch:
             if (source := extraction.take(record, look(record))) is not None:
                 file.flush()
                 return source
+        if opened.follow and extraction.trouble != told:
+            told = extraction.trouble
+            note(f"! {told}; waiting until it comes again")
         if (partition := extraction.partition) is not None:
             opened.reader.only(partition)
     raise extraction.unfinished()

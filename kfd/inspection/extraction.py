@@ -44,6 +44,11 @@ class Source(Protocol):
         """The only one that its records lie in, if that is sure."""
         ...
 
+    @property
+    def trouble(self) -> str:
+        """Why all of it has to come again; empty if it hasn't."""
+        ...
+
     def take(self, record: Record, look: Look, /) -> bool:
         """Whether it is complete with this record. Raises :class:`TransferFailedError`."""
         ...
@@ -83,6 +88,11 @@ class Extraction:
             )
         return source if source.take(record, look) else None
 
+    @property
+    def trouble(self) -> str:
+        """Why it isn't enough that the rest comes; empty if it is."""
+        return "" if self._source is None else self._source.trouble
+
     def unfinished(self) -> KfdError:
         """Why there is no file, when all records were read."""
         if self._source is not None:
@@ -118,6 +128,8 @@ def _can_not(path: bytes, why: str, fix: str) -> TransferFailedError:
 
 class _InOrder:
     """kfd's own: all records in one partition, each index once but for repeats."""
+
+    trouble = ""
 
     def __init__(self, record: Record, header: Header, file: IO[bytes]) -> None:
         assert header.begin is not None
@@ -182,7 +194,7 @@ class _Scattered:
         self._file = file
         self._there = Bitmap()
         self._spoilt = 0
-        self._wrong = False  # all chunks were there, and not the file
+        self.trouble = ""
 
     def take(self, _: Record, look: Look) -> bool:
         chunk = look.chunk
@@ -198,8 +210,8 @@ class _Scattered:
         return self._there.count == self._total and self._verified()
 
     def unfinished(self) -> TransferFailedError:
-        if self._wrong:
-            return _can_not(self.path, _REASONS[Reason.DIGEST_MISMATCH], "send it again")
+        if self.trouble:
+            return _can_not(self.path, self.trouble, "send it again")
         return _not_whole(self.path, self._missing())
 
     def _missing(self) -> str:
@@ -211,7 +223,8 @@ class _Scattered:
     def _verified(self) -> bool:
         if self._sha512() == self.digest:
             return True
-        self._wrong, self._there, self.size = True, Bitmap(), 0
+        self.trouble = _REASONS[Reason.DIGEST_MISMATCH]
+        self._there, self.size = Bitmap(), 0
         self._file.truncate(0)
         return False
 

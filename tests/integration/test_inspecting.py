@@ -338,3 +338,26 @@ def test_an_extraction_can_wait_for_the_rest(
         _, err = process.communicate(timeout=DEADLINE)
     assert (process.returncode, err) == (0, "")
     assert file.read_bytes() == CONTENT
+
+
+def test_an_extraction_can_wait_for_what_was_spoilt(
+    sender: Sender, bootstrap: str, topic: str, inspect: Inspect, tmp_path: Path
+) -> None:
+    """By a chunk of the peer's that is what its digest says, and not what was sent."""
+    right, wrong = CONTENT[:65536], bytes(65536)
+    encoder = Encoder(b"peer.dat", hashlib.sha512(right).digest(), 1, 1e9)
+    wrong_value, value = (
+        encoder.value(1, 0, content, hashlib.sha512(content).digest()) for content in (wrong, right)
+    )
+    sender.raw([], wrong_value)
+    sender.flush()
+    (record,) = lines(inspect("--json"))
+    options = ["--follow", "--extract", record["tid"], "-o", str(tmp_path / "out")]
+    with start("inspect", "topic", topic, "--bootstrap", bootstrap, *options) as process:
+        assert process.stderr is not None
+        assert "are not the file that was sent; waiting" in process.stderr.readline()
+        sender.raw([], value)
+        sender.flush()
+        _, err = process.communicate(timeout=DEADLINE)
+    assert (process.returncode, err) == (0, "")
+    assert (tmp_path / "out").read_bytes() == right

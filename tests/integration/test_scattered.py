@@ -18,6 +18,7 @@ from tests.integration.oracle import Witness, digest
 from tests.integration.records import Sender
 from tests.peerfiles import PeerFile
 from tests.support import eventually
+from tests.unit.ctl.kfdctl import run
 
 PEER: dict[str, Any] = {"format": "openmsistream"}
 CHUNK = 64 << 10
@@ -104,7 +105,9 @@ def test_file_with_a_hole_expires_and_a_new_upload_is_published(
     assert receiver.published() == {b"run.trc": digest(file.content)}
 
 
-def test_what_comes_back_is_the_newest(receiver: Host, sender: Sender) -> None:
+def test_what_comes_back_is_the_newest(
+    receiver: Host, sender: Sender, bootstrap: str, tmp_path: Path
+) -> None:
     """A, B, A again; then all of it is read again by a host with a new ledger."""
     receiver.start()
     longer, shorter = large("run.trc", chunks=9), large("run.trc", chunks=2)
@@ -117,6 +120,11 @@ def test_what_comes_back_is_the_newest(receiver: Host, sender: Sender) -> None:
     eventually(lambda: receiver.incoming()["lag"] == 0)
     assert receiver.states("download") == {("run.trc", "published"): 3}
     assert receiver.published() == {b"run.trc": digest(longer.content)}
+    for number, one in enumerate(receiver.transfers()):  # each by the id that it has here
+        extracted = tmp_path / f"{number}"
+        options = ["--bootstrap", bootstrap, "--extract", one["tid"][-8:], "-o", extracted]
+        assert run("inspect", "topic", sender.topic, *options)[0] == 0
+        assert extracted.stat().st_size == one["size"]
 
 
 def test_hosts_that_share_a_group_read_nothing_and_say_so(
