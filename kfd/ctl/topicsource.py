@@ -22,6 +22,7 @@ from kfd.wire import is_topic
 from kfd.yamlfile import Places
 
 _PROGRESS_SECONDS = 0.2
+_MOST_DIGITS = 19  # of an offset: 63 bits
 
 
 @dataclass(slots=True)
@@ -104,7 +105,7 @@ def opened(
 def _start(text: str) -> Start:
     if text in {"earliest", "latest"}:
         return Start(latest=text == "latest")
-    if text.isascii() and text.isdigit():
+    if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS:
         return Start(offset=int(text))
     for read in (_ago, _moment):
         try:

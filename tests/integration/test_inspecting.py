@@ -139,7 +139,8 @@ def test_where_it_begins(mixed: Crafted, inspect: Inspect) -> None:
     assert count("--from", "2999-01-01") == 0
     assert count("--limit", "3") == 3
     assert inspect("--partition", "99")[0] == 2
-    assert inspect("--from", "yesterday")[0] == 2
+    for nowhere in ("yesterday", "9" * 5000):
+        assert inspect("--from", nowhere)[0] == 2
 
 
 def test_what_is_chosen(mixed: Crafted, inspect: Inspect) -> None:
