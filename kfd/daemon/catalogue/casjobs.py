@@ -24,7 +24,7 @@ _STATEMENT: Final = 48 * 1024  # characters of rows in one; what a server takes 
 
 # What SQL Server says where it is the row that is wrong, whenever it is tried.
 _ROW_IS_WRONG: Final = re.compile(
-    r"would be truncated|cannot insert the value null|conversion failed|error converting"
+    r"would be truncated|conversion failed|error converting"
     r"|overflow|out-of-range value|conflicted with the|duplicate key"
     r"|(primary|unique) key constraint|index entry of length|exceeds the maximum length"
     r"|incorrect syntax|unclosed quotation mark",
@@ -76,7 +76,7 @@ class CasJobsSink:
         is tried again after an answer was lost may be in it twice."""
         service = self._open or self._opened()
         halving = Halving[tuple[Row, str]](
-            lambda piece: self._put(service, piece), _blame, takes_others=lambda _: False
+            lambda piece: self._put(service, piece), _blame, takes_others=lambda _: None
         )
         wrong = halving.put(self._pieces(self._statements.distinct(rows)))
         return [Refused(row, _reason(error)) for (row, _), error in wrong]

@@ -66,7 +66,7 @@ class SinkError(KfdError):
 class Sink(Protocol):
     """One catalogue elsewhere. Made and used in one thread, ``catalogue-NAME``.
 
-    It connects when it is first written to. Whatever it waits for is bounded by time (20 s at most
+    Whatever it waits for is bounded by time (20 s at most
     for one answer), and ends soon after the event ``stopping``, which it is made with, is set, but
     for what the operating system does by itself (names, connecting).
     """

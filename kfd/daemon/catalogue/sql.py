@@ -33,8 +33,9 @@ CONNECT_SECONDS = 10
 ANSWER_SECONDS = 20.0
 _LONGEST_REASON = 500  # characters
 _BEYOND_LIMITS = "54"  # the class of SQLSTATE: as of a value that no row of an index can hold
-# Those of connections, deadlocks, space, locks, administrators and the server's own disk.
-_WHATEVER_THE_ROWS = ("08", "40", "53", "55", "57", "58")
+# Those of connections, read-only transactions, deadlocks, space, locks, administrators, files of
+# the server, foreign servers, and what is general (MySQL's lock waits and full tables).
+_WHATEVER_THE_ROWS = ("08", "25", "40", "53", "55", "57", "58", "F0", "HV", "HY", "XX")
 _ROLLS_BACK = ("postgresql", "sqlite")  # whatever was written
 
 _NOTHING_SAID: Mapping[str, Any] = {
@@ -155,25 +156,28 @@ class SqlSink:
         )
         return [Refused(row, self._said(error)) for row, error in halving.put([rows])]
 
-    def _takes_others(self, connection: Connection, table: SinkTable, than: Row) -> bool:
-        """Whether it takes one like that which it took last, or one made up that says nothing.
-        Nothing of it stays. Each is new to it: of what is there nothing would be inserted."""
+    def _takes_others(self, connection: Connection, table: SinkTable, than: Row) -> bool | None:
+        """Whether it takes one like that which it took last, or one made up that says nothing;
+        None where that isn't told. Nothing of it stays. Each is new to it: of what is there nothing
+        would be inserted."""
         if connection.dialect.name not in _ROLLS_BACK:
-            return False
-        candidates = [self._taken, replace(than, **_NOTHING_SAID)]
-        return any(
+            return None
+        answers = [
             self._takes(connection, table, replace(one, tid=secrets.token_hex(16)))
-            for one in candidates
+            for one in (self._taken, replace(than, **_NOTHING_SAID))
             if one is not None
-        )
+        ]
+        return True if True in answers else None if None in answers else False
 
-    def _takes(self, connection: Connection, table: SinkTable, row: Row) -> bool:
+    def _takes(self, connection: Connection, table: SinkTable, row: Row) -> bool | None:
+        """None if it is this row that is wrong, as one whose name is there already may be."""
         try:
             self._transact(connection, table, [row], keep=False)
         except Exception as error:
-            if _blame(connection, error) is Blame.ELSE:
+            blame = _blame(connection, error)
+            if blame is Blame.ELSE:
                 raise
-            return False
+            return None if blame is Blame.ROWS else False
         return True
 
     def _transact(
@@ -186,6 +190,7 @@ class SqlSink:
             with connection.begin() as transaction:
                 _insert(connection, table, rows)
                 if not keep:
+                    _check_deferred(connection)
                     transaction.rollback()
 
     def _unusable(self, error: Exception) -> SinkError:
@@ -247,6 +252,12 @@ def _insert(connection: Connection, table: SinkTable, rows: Sequence[Row]) -> No
         insert = sa.insert(table.table)
     if values:
         connection.execute(insert, values)
+
+
+def _check_deferred(connection: Connection) -> None:
+    """What would be checked only when it is kept."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("SET CONSTRAINTS ALL IMMEDIATE"))
 
 
 def _insert_unless_there(dialect: str, table: SinkTable) -> Any:

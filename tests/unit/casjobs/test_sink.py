@@ -208,6 +208,18 @@ def test_a_row_that_a_trigger_refuses_does_not_keep_the_others(casjobs: RunningC
     assert names(casjobs) == [row.name for row in rows]
 
 
+def test_a_column_of_somebody_elses_refuses_no_row(casjobs: RunningCasJobs) -> None:
+    """That no row has a value for it is no fault of a row."""
+    owner = Column("owner", Kind("NVARCHAR", 99))
+    owner.nullable = False
+    casjobs.database.tables["kfd_files"] = Table(
+        [Column("tid", Kind("NVARCHAR", 32)), Column("name", Kind("NVARCHAR", 99)), owner]
+    )
+    here = sink(casjobs.settings(columns={"tid": "tid", "name": "name"}))
+    with pytest.raises(SinkError, match="Cannot insert the value NULL into column 'owner'"):
+        here.write([numbered(n) for n in range(50)])
+
+
 def test_a_table_that_takes_nothing_refuses_no_row(casjobs: RunningCasJobs) -> None:
     only_runs(casjobs)
     here = sink(casjobs.settings(columns={"tid": "tid", "name": "name"}))

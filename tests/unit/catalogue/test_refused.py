@@ -137,10 +137,6 @@ def test_a_table_that_is_gone_refuses_no_row(
 
 
 WITHOUT_KEY = "CREATE TABLE t (tid text, name text)"
-STOP = (
-    "CREATE OR REPLACE FUNCTION stop() RETURNS trigger LANGUAGE plpgsql AS"
-    " $$ BEGIN RAISE EXCEPTION 'closed'; END $$"
-)
 
 
 @pytest.mark.parametrize("table", [TABLE, WITHOUT_KEY])
@@ -154,10 +150,60 @@ def test_a_table_that_is_closed_later_refuses_no_row(
     run(table)
     here = sink("t")
     assert here.write(BAD) == []
-    run(STOP)
+    run(raising())
     run(f"CREATE TRIGGER closed {moment} INSERT ON t FOR EACH ROW EXECUTE FUNCTION stop()")
     with pytest.raises(SinkError, match="closed"):
         here.write(GOOD[:many])
     run("DROP TRIGGER closed ON t")
     assert here.write(GOOD[:many]) == []
     assert len(rows_there(postgres, database)) == len(BAD) + many
+
+
+def raising(condition: str = "") -> str:
+    begin, end = (f"IF {condition} THEN", "END IF;") if condition else ("", "")
+    return (
+        "CREATE FUNCTION stop() RETURNS trigger LANGUAGE plpgsql AS"
+        f" $$ BEGIN {begin} RAISE EXCEPTION 'closed'; {end} RETURN NEW; END $$"
+    )
+
+
+def test_a_table_that_says_no_only_at_the_end_refuses_no_row(
+    run: Run, sink: Callable[[str], SqlSink]
+) -> None:
+    run(TABLE)
+    run(raising())
+    run("CREATE CONSTRAINT TRIGGER closed AFTER INSERT ON t DEFERRABLE INITIALLY DEFERRED"
+        " FOR EACH ROW EXECUTE FUNCTION stop()")  # fmt: skip
+    with pytest.raises(SinkError, match="closed"):
+        sink("t").write(GOOD)
+
+
+def test_rows_that_are_there_do_not_tell_that_a_table_takes_others(
+    run: Run, sink: Callable[[str], SqlSink]
+) -> None:
+    """As after a kill in the middle of a batch."""
+    run(TABLE)
+    here = sink("t")
+    here.write(GOOD[:3])
+    run(raising())
+    run("CREATE TRIGGER closed AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION stop()")
+    with pytest.raises(SinkError, match="closed"):
+        here.write(GOOD)
+
+
+def test_a_table_that_is_closed_in_the_middle_refuses_no_row(
+    postgres: PostgreSQL, database: str, run: Run, sink: Callable[[str], SqlSink]
+) -> None:
+    run(TABLE)
+    run(raising("(SELECT count(*) FROM t) >= 5"))
+    run("CREATE TRIGGER closed BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION stop()")
+    with pytest.raises(SinkError, match="closed"):
+        sink("t").write(GOOD)
+    assert rows_there(postgres, database) == tids(GOOD[:5])
+
+
+def test_a_row_is_refused_though_names_are_unique(run: Run, sink: Callable[[str], SqlSink]) -> None:
+    """What is asked about the table mustn't be refused for that."""
+    by_trigger(run)
+    run("CREATE UNIQUE INDEX once ON t (name)")
+    assert [one.row for one in sink("t").write([GOOD[0], BAD[0]])] == BAD[:1]
