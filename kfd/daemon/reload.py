@@ -105,7 +105,7 @@ class Reloader(Stage):
                 if (asked := self._next()) is not None:
                     self._answer(asked)
                 self._parts.uploads.tidy()
-                if self._halfway:
+                if self._halfway and not self._parts.context.life.ending:
                     self._go_back()
         finally:
             self._refuse()

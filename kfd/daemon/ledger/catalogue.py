@@ -95,9 +95,13 @@ def is_owed(kind: Kind) -> str:
 
 
 def configure(writer: Connection, sinks: Mapping[str, str]) -> None:
-    """Let these be the sinks, as :func:`expect` takes them. What others were still to be told is
+    """Let these be the sinks, each told so of what is sent. What others were still to be told is
     dropped."""
     expect(writer, sinks)
+    writer.executemany(
+        "UPDATE catalogue_sink SET sent = ? WHERE name = ?",
+        [(sent, name) for name, sent in sinks.items()],
+    )
     known = [name for (name,) in writer.execute("SELECT name FROM catalogue_sink").fetchall()]
     gone = [(name,) for name in known if name not in sinks]
     writer.executemany("DELETE FROM catalogue_sink WHERE name = ?", gone)
@@ -105,10 +109,12 @@ def configure(writer: Connection, sinks: Mapping[str, str]) -> None:
 
 def expect(writer: Connection, sinks: Mapping[str, str]) -> None:
     """Let these be sinks, too, each with what it is to be told of what is sent (``false``,
-    ``in-kafka`` or ``delivered``)."""
+    ``in-kafka`` or ``delivered``). One that is there is told of no less than before: those that
+    are configured go on if nothing comes of it."""
     writer.executemany(
         "INSERT INTO catalogue_sink (name, sent) VALUES (?, ?)"
-        " ON CONFLICT (name) DO UPDATE SET sent = excluded.sent",
+        " ON CONFLICT (name) DO UPDATE SET sent = excluded.sent"
+        " WHERE catalogue_sink.sent = 'false'",
         list(sinks.items()),
     )
 

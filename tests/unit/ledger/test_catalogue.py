@@ -241,6 +241,17 @@ def test_constants_of_a_route_stand_above_what_the_sender_says(ledger: Ledger) -
     assert entry.meta == '{"site": "here", "sample": "7"}'
 
 
+def test_a_change_that_may_come_to_nothing_takes_nothing_from_a_sink(ledger: Ledger) -> None:
+    """A reload that hangs goes back to what was configured; what was sent meanwhile is owed."""
+    configure(ledger, lab="in-kafka")
+    ledger.write(lambda db: catalogue.expect(db, {"lab": "false", "new": "delivered"}))
+    end(ledger, accept_one(ledger, version(b"b")), "in_kafka")
+    assert waiting(ledger) == [b"b"]
+    configure(ledger, lab="false", new="delivered")
+    end(ledger, accept_one(ledger, version(b"c")), "in_kafka")
+    assert waiting(ledger) == [b"b"]
+
+
 def test_what_a_sink_remembers(ledger: Ledger) -> None:
     configure(ledger, lab="false")
     assert catalogue.recall(ledger.reader(), "lab") == ""
