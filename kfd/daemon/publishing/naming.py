@@ -139,7 +139,8 @@ class Naming:
 
 def _placed(error: OSError) -> str:
     """What is the matter, and with which part of the name, as far as that is known."""
-    place = f": {escape(os.fsencode(error.filename))}" if error.filename else ""
+    name = error.filename  # of a call on a descriptor: that
+    place = f": {escape(os.fsencode(name))}" if name and isinstance(name, str | bytes) else ""
     return f"{error.strerror}{place}"
 
 

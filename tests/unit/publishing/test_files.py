@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from kfd.daemon.ledger import Ledger
+from kfd.daemon.publishing import mark
 from kfd.daemon.publishing.mark import Mark, lineage, read_mark
 from kfd.daemon.publishing.partials import MAX_DESCRIPTORS
 from tests.parts import TOPIC, TOPIC_ID, Receiving, Sent, receiving
@@ -108,6 +110,25 @@ def test_which_part_of_a_name_is_in_the_way(ledger: Ledger, tmp_path: Path) -> N
         assert states(ledger)[sent.tid] == (
             "quarantined", r"its name can't be used here: Not a directory: one/two\x0a",
         )  # fmt: skip
+
+
+def test_a_failure_of_a_call_on_a_descriptor_is_quarantined(
+    parts: Receiving, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name that such an error bears is a number."""
+    (parts.root / "run.trc").write_bytes(b"theirs")
+    getxattr = os.getxattr
+
+    def away(fd: int, name: str) -> bytes:
+        if name == mark.XATTR:
+            raise OSError(errno.EHOSTDOWN, "Host is down", fd)
+        return getxattr(fd, name)
+
+    monkeypatch.setattr(os, "getxattr", away)
+    sent = Sent(b"x")
+    stream.receive(sent)
+    reason = "its name can't be used here: Host is down"
+    assert states(parts.ledger)[sent.tid] == ("quarantined", reason)
 
 
 def test_name_too_long_with_its_origin_is_quarantined(ledger: Ledger, tmp_path: Path) -> None:
