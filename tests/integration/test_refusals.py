@@ -180,7 +180,7 @@ def test_configuration_without_routes_is_valid(tmp_path: Path) -> None:
         daemon.start()
         assert (daemon.status()["uploads"], daemon.status()["downloads"]) == ([], [])
         refused = daemon.ctl("send", daemon.config)
-        assert refused.returncode == 1
+        assert refused.returncode == 2
         assert "there is no upload route" in refused.stderr
         assert daemon.ctl("quit").returncode == 0
         assert daemon.wait() == 0

@@ -123,8 +123,8 @@ def test_file_waits_for_space_and_others_go_on(
         sender.file(b"large", os.urandom(4 << 20))
         sender.file(b"small")
         receiver.receives("small")
-        problems = [one["text"] for one in receiver.status()["problems"]]
-        assert "1 file waits for space: 4 MiB, the smallest 4 MiB" in problems
+        waits = "1 file waits for space: 4 MiB, the smallest 4 MiB"
+        eventually(lambda: waits in [one["text"] for one in receiver.status()["problems"]])
         filler.unlink()
         receiver.receives("large")
         eventually(lambda: receiver.status()["problems"] == [], every=0.2)
