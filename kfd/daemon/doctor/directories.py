@@ -130,7 +130,7 @@ def _room(name: str, route: Download, destination: Destination) -> Check:
     text = f"{route.directory} is ours, {human_size(free)} free"
     if free < least:
         fix = "free space, or lower min_free; files wait until they fit"
-        return wrong(name, f"{text}, min_free is {human_size(least)}", fix)
+        return wrong(f"{name}.space", f"{text}, min_free is {human_size(least)}", fix)
     return well(name, text)
 
 

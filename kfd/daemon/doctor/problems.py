@@ -13,8 +13,12 @@ from kfd.daemon.topics.topics import UNREACHABLE
 from kfd.examination.brokers import LOGIN
 from kfd.examination.checks import well
 
-_OF_UPLOADS = {"directory": "", "then": ".then"}
-_OF_DOWNLOADS = ("disk", "space")
+_OF_ROUTES = {
+    "directory": "uploads.{}",
+    "then": "uploads.{}.then",
+    "disk": "downloads.{}",
+    "space": "downloads.{}.space",
+}
 _OF_FILE = {"refused": Outcome.FAIL, "restart": Outcome.WARN}
 
 
@@ -25,7 +29,7 @@ def look_at_problems(health: Health, made: Sequence[Check]) -> Iterator[Check]:
     for (scope, key), problem in problems.items():
         line = (problem.scope, problem.text)
         as_grave = {Outcome.FAIL, _outcome(problem)}
-        found = [check for check in made if check.outcome in as_grave]
+        found = [check for check in made if check.outcome in as_grave or _kept_out(check)]
         if line not in told and not any(_tells(check, scope, key) for check in found):
             told.add(line)  # each of a route's consumers may have the same
             yield Check(problem.scope, _outcome(problem), problem.text, problem.fix)
@@ -37,15 +41,20 @@ def _outcome(problem: Problem) -> Outcome:
     return Outcome.FAIL if problem.degrades else Outcome.WARN
 
 
+def _kept_out(check: Check) -> bool:
+    """No broker was reached: what each of them is, the checks before have told."""
+    return (check.name, check.outcome) == (LOGIN, Outcome.SKIPPED)
+
+
 def _tells(check: Check, scope: str, key: str) -> bool:
     """Whether a check that found something has found this."""
     kind = key.partition(" ")[0]
     if kind == "topic":
         return check.name == key
-    if (scope, key) == ("kafka", UNREACHABLE) or kind.startswith("consumer-"):
+    if kind.startswith("consumer-"):
+        return check.name == LOGIN
+    if (scope, key) == ("kafka", UNREACHABLE):
         return check.name == LOGIN or check.name.startswith("broker ")
     if scope == SCOPE:
         return (check.name, check.outcome) == (SCOPE, _OF_FILE.get(key))
-    if kind in _OF_UPLOADS:
-        return check.name == f"uploads.{scope}{_OF_UPLOADS[kind]}"
-    return kind in _OF_DOWNLOADS and check.name == f"downloads.{scope}"
+    return kind in _OF_ROUTES and check.name == _OF_ROUTES[kind].format(scope)
