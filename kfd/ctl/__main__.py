@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -13,6 +14,8 @@ import click
 from kfd.ctl.cli import kfdctl
 from kfd.ctl.render import complain, print_json
 from kfd.errors import ExitCode, KfdError, UsageError, faults_of
+
+_OF_FULL_DISKS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 def main() -> None:
@@ -68,7 +71,7 @@ def _as_kfd_error(error: Exception) -> KfdError:
         return UsageError(what, fix=f"see {command} --help")
     if isinstance(error, click.ClickException):
         return UsageError(error.format_message(), fix="see kfdctl --help")
-    if isinstance(error, OSError) and _gave_up_stdout():
+    if isinstance(error, OSError) and (_gave_up_stdout() or _of_stdout(error)):
         return KfdError(
             f"stdout can't be written: {error.strerror}", fix="free space there, or redirect it"
         )
@@ -86,6 +89,11 @@ def _gave_up_stdout() -> bool:
         os.close(null)
         return True
     return False
+
+
+def _of_stdout(error: OSError) -> bool:
+    """Whether stdout may have refused it at once, so that it holds nothing; a file has its name."""
+    return error.filename is None and error.errno in _OF_FULL_DISKS
 
 
 def _bug(error: Exception) -> KfdError:

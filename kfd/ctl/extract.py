@@ -68,10 +68,23 @@ def _to_stdout(settings: Settings, opened: Opened, tid: str) -> Source:
     if sys.stdout.isatty():
         raise UsageError("a terminal is no place for a file", fix="-o FILE, or redirect stdout")
     with tempfile.TemporaryFile() as file:
+        source = _extract_aside(opened, tid, file)
+        # sys.stdout.buffer has no buffer with PYTHONUNBUFFERED, and then may write a part only.
+        with open(sys.stdout.fileno(), "wb", closefd=False) as out:
+            shutil.copyfileobj(file, out, 1 << 20)
+    return source
+
+
+def _extract_aside(opened: Opened, tid: str, file: IO[bytes]) -> Source:
+    """Into a file without a name, which is at its start then."""
+    try:
         source = _extract(opened, tid, file)
         file.seek(0)
-        shutil.copyfileobj(file, sys.stdout.buffer, 1 << 20)
-        sys.stdout.buffer.flush()
+    except OSError as error:
+        where = plain(tempfile.gettempdir())
+        raise KfdError(
+            f"can't be written: {error.strerror}", where=where, fix="TMPDIR=DIR, or -o FILE"
+        ) from None
     return source
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -64,9 +65,17 @@ def file(settings: Settings, path: Path, chunk_size: int, wire: str) -> None:
     """
     if chunk_size.bit_count() != 1:
         note("chunks of files on a topic have a power of two of bytes; these haven't")
+    with _reading(path):
+        opened = open(path, "rb")  # noqa: SIM115 - closed below: what is printed has other errors
+    with opened:
+        _print(settings, path, opened, chunk_size, Format(wire))
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Its errors; those of stdout are not."""
     try:
-        with open(path, "rb") as opened:
-            _print(settings, path, opened, chunk_size, Format(wire))
+        yield
     except OSError as error:
         raise KfdError(
             f"can't be read: {error.strerror}", where=escape(os.fsencode(path)), fix="look at PATH"
@@ -78,8 +87,11 @@ def _print(
 ) -> None:
     before = os.fstat(opened.fileno())
     read = ChunkedFile(opened, chunk_size, wire)
-    lines = _documents(read) if settings.as_json else _rows(read, before.st_size, chunk_size)
-    _say_all(lines)
+    chunks = _chunks(path, read)
+    if settings.as_json:
+        _say_all(_document("chunk", one) for one in chunks)
+    else:
+        _say_all(_rows(chunks, read.algorithm, before.st_size, chunk_size))
     _check_unchanged(path, before, os.fstat(opened.fileno()))
     shown, in_base64 = path_to_json(os.fsencode(path))
     whole = WholeFile(
@@ -104,17 +116,18 @@ def _check_unchanged(path: Path, before: os.stat_result, after: os.stat_result) 
         )
 
 
-def _rows(read: ChunkedFile, size: int, chunk_size: int) -> Iterator[str]:
+def _chunks(path: Path, read: ChunkedFile) -> Iterator[FileChunk]:
+    with _reading(path):
+        yield from read.read()
+
+
+def _rows(chunks: Iterator[FileChunk], algorithm: str, size: int, chunk_size: int) -> Iterator[str]:
     """In columns as wide as the last chunk needs."""
     number = max(6, len(str(-(-size // chunk_size))))
     place, length = max(6, len(str(size))), max(4, len(str(min(size, chunk_size))))
-    yield f"{'NUMBER':>{number}} {'OFFSET':>{place}} {'SIZE':>{length}} {read.algorithm}"
-    for one in read.read():
+    yield f"{'NUMBER':>{number}} {'OFFSET':>{place}} {'SIZE':>{length}} {algorithm}"
+    for one in chunks:
         yield f"{one.number:>{number}} {one.offset:>{place}} {one.size:>{length}} {one.digest}"
-
-
-def _documents(read: ChunkedFile) -> Iterator[str]:
-    return (_document("chunk", one) for one in read.read())
 
 
 def _document(name: str, value: FileChunk | WholeFile) -> str:

@@ -14,6 +14,8 @@ import click
 from kfd.ctl.render import plain
 from kfd.paths import MAX_PATH
 
+_EMPTY = "it is empty"
+
 
 def check_text(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     """Take UTF-8, as names of routes and topics, and patterns; none of them is longer than that."""
@@ -35,13 +37,15 @@ def to_name(_: click.Context, __: click.Parameter, value: str | None) -> bytes |
         return None
     name = os.fsencode(value)
     if not name:
-        raise click.BadParameter("it is empty")
+        raise click.BadParameter(_EMPTY)
     _check_size(len(name))
     return name
 
 
 def to_file(_: click.Context, __: click.Parameter, value: str | None) -> Path | None:
     """Take the path of a file that is to be written."""
+    if value == "":
+        raise click.BadParameter(_EMPTY)
     if value is not None and value.endswith("/"):
         raise click.BadParameter(f"{plain(value)} names a directory, not a file")
     return None if value is None else Path(value)

@@ -7,6 +7,8 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from kfd.openmsistream import Encoder
 from tests.integration.records import Crafted, Sender
 from tests.support import CHECKOUT, eventually
 from tests.unit.ctl.documents import DOCUMENTS
-from tests.unit.ctl.kfdctl import DEADLINE, Terminal, run, start
+from tests.unit.ctl.kfdctl import DEADLINE, Terminal, environment, run, start
 
 SCHEMA = json.loads((CHECKOUT / "docs/kfdctl.schema.json").read_text())
 CONTENT = random.Random(3).randbytes(5 * 65536 + 7)
@@ -255,6 +257,30 @@ def test_to_stdout(mixed: Crafted, bootstrap: str, topic: str) -> None:
     terminal = Terminal(*command)
     assert terminal.end() == 2
     assert "a terminal is no place" in terminal.screen
+
+
+@pytest.mark.parametrize(
+    ("redirected", "unbuffered", "says"),
+    [
+        ("exec >/dev/full", "", "kfdctl: stdout can't be written: No space left on device"),
+        ("exec >/dev/full", "1", "kfdctl: stdout can't be written: No space left on device"),
+        ("ulimit -f 8", "", "{tmp}: can't be written: File too large"),
+    ],
+)
+def test_no_room_for_what_goes_to_stdout(
+    mixed: Crafted, bootstrap: str, tmp_path: Path, redirected: str, unbuffered: str, says: str
+) -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'{redirected}; exec "$@"', "sh", sys.executable, "-m", "kfd.ctl",
+         "inspect", "topic", mixed.topic, "--bootstrap", bootstrap, "--extract", mixed.tid.hex(),
+         "-o", "-"],
+        check=False, capture_output=True, text=True, timeout=DEADLINE,
+        env=environment(PYTHONUNBUFFERED=unbuffered, TMPDIR=str(tmp_path)),
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    first, fix = done.stderr.splitlines()
+    assert first == says.format(tmp=tmp_path)
+    assert fix.startswith("  fix: ")
 
 
 def spoil(sender: Sender, how: str) -> Crafted:

@@ -93,6 +93,8 @@ LONG = "x" * 4000
         (["retry", "--failed", "--route", "\udcff"], "'--route': \\xff isn't UTF-8"),
         (["quarantine", "release", TID, "--to", ""], "'--to': it is empty"),
         (["catalogue", "retry", "--catalogue", "\udcff"], "'--catalogue': \\xff isn't UTF-8"),
+        (["backup", ""], "'FILE': it is empty"),
+        (["inspect", "topic", "t", "--extract", TID, "-o", ""], "'--output': it is empty"),
         (["retry", *[TID] * 2000], "more than a request holds (65,536 bytes)"),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",
@@ -136,7 +138,7 @@ def test_what_is_given_moves_no_cursor(served: Path, arguments: list[str]) -> No
     assert not any(line.startswith("z") for line in terminal.lines)
 
 
-def in_shell(served: Path, line: str) -> subprocess.CompletedProcess[str]:
+def in_shell(served: Path, line: str, **more: str) -> subprocess.CompletedProcess[str]:
     """``kfdctl`` with what a shell understands after it."""
     command = f'exec "{sys.executable}" -m kfd.ctl --socket "{served}" {line}'
     return subprocess.run(
@@ -145,17 +147,24 @@ def in_shell(served: Path, line: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         timeout=DEADLINE,
-        env=environment(),
+        env=environment(**more),
     )
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize(
-    "verb", ["status", "list", "events --follow", "--json list", "completion bash", "metrics"]
-)
-def test_a_full_disk_under_stdout(served: Path, operations: MemoryOperations, verb: str) -> None:
+    "verb",
+    [
+        "status", "list", "events --follow", "--json list", "completion bash", "metrics",
+        f"inspect file {FILE}", f"--json inspect file {FILE}",
+    ],
+)  # fmt: skip
+def test_a_full_disk_under_stdout(
+    served: Path, operations: MemoryOperations, verb: str, unbuffered: str
+) -> None:
     operations.known[TID] = transfer(TID)
     operations.happens(event(TID))
-    done = in_shell(served, f"{verb} >/dev/full")
+    done = in_shell(served, f"{verb} >/dev/full", PYTHONUNBUFFERED=unbuffered)
     assert (done.returncode, done.stderr) == (
         1,
         "kfdctl: stdout can't be written: No space left on device\n"
