@@ -14,6 +14,7 @@ from kfd.oldconfig.reading import Entry, OldConfig
 SERVICES: Final = ("openmsi_directory_stream_service", "data_file_directory_uploader")
 
 _NEW_GROUPS: Final = {"", "create_new", "new"}  # a group of its own at each start
+_DIGITS: Final = 18  # of a size; one that has more is no size, as what is made of it says
 _NO: Final = {"false", "no", "0", "off"}
 _LITERAL: Final = r"(?:[A-Za-z0-9_-]|\\\.)+"
 _CONTAINS: Final = re.compile(rf"\^?\.\*({_LITERAL})(\$?)")  # at any place, or at the end
@@ -139,7 +140,7 @@ def _threads(entry: Entry, result: Imported) -> None:
 
 def _chunk_size(entry: Entry, result: Imported) -> None:
     value = result.value("chunk_size", entry)
-    if value is not None and value.isascii() and value.isdigit():
+    if value is not None and len(value) <= _DIGITS and value.isascii() and value.isdigit():
         size = chunk_size_below(int(value))
         if size != int(value):
             text = f"chunk_size: {value} became {size}"

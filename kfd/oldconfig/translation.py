@@ -87,6 +87,7 @@ def _kept(name: str, entry: Entry, result: Imported) -> Property:
 
 
 def _secret(name: str, entry: Entry, result: Imported) -> Property:
+    result.lines.setdefault(name, entry.line)
     place = "kafka-password" if name == "sasl.password" else name.replace(".", "-")
     path = f"/etc/kfd/{place}"
     if entry.from_environment:

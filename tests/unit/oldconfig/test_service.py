@@ -72,6 +72,8 @@ def test_a_chunk_size_that_is_no_power_of_two(tmp_path: Path, written: str, byte
         {"key": "n_threads = 5000"},
         {"key": "queue_max_size = -1"},
         {"key": "chunk_size = 16 kB?"},
+        {"key": f"chunk_size = {'1' * 5000}"},
+        {"key": "[broker]\nsecurity.protocol = xx", "line": FIRST + 1},
         {"directory": "relative/lab", "line": 3},
         {"directory": "", "line": 3},
         {"topic": "no topic", "line": 2},
@@ -84,6 +86,12 @@ def test_what_kfd_would_refuse(tmp_path: Path, wrong: dict[str, Any]) -> None:
     code, _, err, lines = imported(tmp_path, *keys, **wrong)
     assert (code, lines) == (1, [line]), err
     assert "  fix: " in err
+
+
+def test_a_misspelt_name_that_might_be_a_secrets(tmp_path: Path) -> None:
+    code, _, err, lines = imported(tmp_path, "[broker]", "sasl.mechansim = PLAIN")
+    assert (code, lines) == (1, [FIRST + 1] * 2)
+    assert 'no such property\n  fix: did you mean "sasl.mechanism"?' in err
 
 
 @pytest.mark.parametrize(
