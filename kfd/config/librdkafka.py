@@ -11,9 +11,11 @@ from kfd.config.properties import ALIASES
 from kfd.config.wrong import nearest
 
 NO_PROPERTY = "no such property"
+_MISSING = "write it, or {file: PATH}"
 _ELSE = "see librdkafka's CONFIGURATION.md"
 _QUOTED = re.compile(r"(?:property|bool value for)[: ]*\"([^\"]+)\"")
-_FILE = re.compile(r"\b(ssl\.[a-z.]+\.location) failed")
+_MANDATORY = re.compile(r"`([a-z][a-z0-9_.]+)` is (mandatory .*)")
+_FILE = re.compile(r"\b(ssl\.[a-z.]+\.location)(?: failed| PKCS#12 file)?: ")
 _MECHANISMS = "SCRAM-SHA-512, SCRAM-SHA-256, PLAIN or OAUTHBEARER, as the brokers have it"
 _PROTOCOLS = "one of: plaintext, ssl, sasl_plaintext, sasl_ssl"
 # Those that people write; a misspelt one is most likely one of them.
@@ -52,25 +54,32 @@ def meaning(text: str, properties: Mapping[str, str]) -> Meaning:
         return _of_file(file[1], properties)
     if "SASL mechanism" in text:
         return _of_mechanism(properties)
-    if "sasl.username and sasl.password must be set" in text:
-        missing = [one for one in ("sasl.username", "sasl.password") if not properties.get(one)]
-        return Meaning(missing[0] if missing else "", "missing", "write it, or {file: PATH}")
-    return Meaning(name, text, _ELSE)
+    return _of_missing(text, properties) or Meaning(name, text, _ELSE)
 
 
 def _of_file(name: str, properties: Mapping[str, str]) -> Meaning:
     path = properties.get(name, "")
+    form = "PKCS#12" if name == "ssl.keystore.location" else "PEM"
     try:
         with open(path, "rb"):
             pass
     except PermissionError:
         return Meaning(name, f"may not be read: {path}", "let kfd's user read it")
     except OSError as error:
-        return Meaning(name, f"{path}: {error.strerror}", "name the file that holds it, in PEM")
-    return Meaning(name, f"not what belongs there: {path}", "a file in PEM")
+        return Meaning(name, f"{path}: {error.strerror}", f"name the file that holds it, in {form}")
+    return Meaning(name, f"not what belongs there: {path}", f"a file in {form}")
 
 
 def _of_mechanism(properties: Mapping[str, str]) -> Meaning:
     given = properties.get("sasl.mechanism", "")
     what = f"{given!r} is not known" if given else "missing"
     return Meaning("sasl.mechanism", what, f"write {_MECHANISMS}")
+
+
+def _of_missing(text: str, properties: Mapping[str, str]) -> Meaning | None:
+    if "sasl.username and sasl.password must be set" in text:
+        missing = [one for one in ("sasl.username", "sasl.password") if not properties.get(one)]
+        return Meaning(missing[0] if missing else "", "missing", _MISSING)
+    if (mandatory := _MANDATORY.search(text)) is not None:
+        return Meaning(mandatory[1], f"missing, {mandatory[2]}", _MISSING)
+    return None

@@ -10,6 +10,8 @@ from kfd.kafka import ClusterView, RefusedPropertyError
 
 LOGIN = {"security.protocol": "sasl_ssl", "sasl.username": "kfd", "sasl.password": "geheim"}
 
+KEYSTORE = {"security.protocol": "ssl", "ssl.keystore.password": "geheim"}
+
 
 def refused(properties: dict[str, str]) -> tuple[str, str, str]:
     with pytest.raises(RefusedPropertyError) as caught:
@@ -34,6 +36,14 @@ def refused(properties: dict[str, str]) -> tuple[str, str, str]:
             {"security.protocol": "ssl", "ssl.ca.location": "/no/ca.pem"},
             *("ssl.ca.location", "/no/ca.pem: No such file", "name the file"),
         ),
+        (
+            {"security.protocol": "ssl", "ssl.keystore.location": "/no/k.p12"},
+            *("ssl.keystore.password", "missing, mandatory when `ssl.keystore", "{file: PATH}"),
+        ),
+        (
+            KEYSTORE | {"ssl.keystore.location": "/no/k.p12"},
+            *("ssl.keystore.location", "/no/k.p12: No such file", "in PKCS#12"),
+        ),
     ],
 )
 def test_a_refusal_names_property_and_remedy(
@@ -45,10 +55,11 @@ def test_a_refusal_names_property_and_remedy(
     assert fix in found[2]
 
 
-def test_a_file_that_is_no_certificate(tmp_path: Path) -> None:
-    (tmp_path / "ca.pem").write_text("nothing")
-    name, what, _ = refused(
-        {"security.protocol": "ssl", "ssl.ca.location": str(tmp_path / "ca.pem")}
-    )
-    assert name == "ssl.ca.location"
-    assert f"not what belongs there: {tmp_path}/ca.pem" in what
+@pytest.mark.parametrize(
+    ("name", "form"), [("ssl.ca.location", "PEM"), ("ssl.keystore.location", "PKCS#12")]
+)
+def test_a_file_that_is_no_certificate(tmp_path: Path, name: str, form: str) -> None:
+    path = tmp_path / "ca.pem"
+    path.write_text("nothing")
+    found = refused(KEYSTORE | {name: str(path)})
+    assert found == (name, f"kafka.{name}: not what belongs there: {path}", f"a file in {form}")

@@ -48,6 +48,16 @@ def test_all_of_librdkafkas_come_at_once(tmp_path: Path) -> None:
     assert len(found) == len(keys)
 
 
+def test_a_password_that_is_missed_hides_no_file(tmp_path: Path) -> None:
+    text = KAFKA + (
+        "  security.protocol: ssl\n  ssl.keystore.location: /no.p12\n  ssl.ca.location: /no.pem\n"
+    )
+    found = of_file(written(tmp_path, text))
+    assert sorted(one.split(": ")[1] for one in found) == [
+        *("kafka.ssl.ca.location", "kafka.ssl.keystore.location", "kafka.ssl.keystore.password"),
+    ]
+
+
 @pytest.mark.parametrize("name", ["linger.ms", "queue.buffering.max.ms"])
 def test_a_fault_has_the_name_that_is_written(tmp_path: Path, name: str) -> None:
     (found,) = of_file(written(tmp_path, f"{KAFKA}  {name}: 99999999999\n"))
