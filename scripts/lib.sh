@@ -145,13 +145,15 @@ need_fault_tools() {
 }
 
 # need_promtool: Prometheus's program that tries alerts, out of its package: installed, that would
-# also start a Prometheus. Elsewhere than on Debian these tests are skipped.
+# also start a Prometheus. Where it isn't to be had these tests are skipped; the package lists are
+# fetched for it only if this is root.
 need_promtool() {
     command -v promtool >/dev/null && return
     tools=$checkout/.promtool
     if [ ! -x "$tools/usr/bin/promtool" ] && command -v apt-get >/dev/null; then
         say "fetching promtool ..."
-        fetch_promtool || { quietly apt_get update && fetch_promtool; } || say "there is none to be had"
+        fetch_promtool || { [ "$(id -u)" -eq 0 ] && quietly apt_get update && fetch_promtool; } ||
+            say "there is none to be had"
     fi
     PATH=$PATH:$tools/usr/bin
 }
