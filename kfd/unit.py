@@ -7,6 +7,7 @@ the daemon that it asked. Instances are ``kfd@NAME``, with /etc/kfd/NAME.yaml an
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from functools import cache
@@ -37,11 +38,16 @@ def of_socket(path: Path) -> str:
 
 
 def of_service(socket: Path) -> str | None:
-    """As :func:`of_socket`; None for a socket that no shipped unit has."""
-    found = _OF_SOCKET.match(str(socket))
+    """As :func:`of_socket`, however the path is written; None for a socket that no shipped unit
+    has."""
+    try:
+        path = os.path.join(os.path.realpath(socket.parent), socket.name)
+    except FileNotFoundError:  # the working directory is gone
+        return None
+    found = _OF_SOCKET.match(path)
     if found is not None:
         return f"{UNIT}@{found[1]}"
-    return UNIT if socket == SOCKET else None
+    return UNIT if path == str(SOCKET) else None
 
 
 def of_config(path: Path) -> str | None:

@@ -43,6 +43,7 @@ from kfd.ctl.render import (
 )
 from kfd.ctl.settings import Settings, duration_option, global_options, verb
 from kfd.ctl.texts import check_pairs, check_text
+from kfd.ctl.transfers import IDS_AT_ONCE
 from kfd.ctl.verbs import VerbGroup
 from kfd.errors import ExitCode, KfdError, TimedOutError, UsageError
 from kfd.units import human_size
@@ -150,8 +151,8 @@ def _wait(
 ) -> Sequence[RefusedRow]:
     """Until each is written, or refused for good; these. Raises :class:`TimedOutError`."""
     refused: list[RefusedRow] = []
-    for start in range(0, len(tids), 1000):  # a request has at most 64 KiB
-        some = tids[start : start + 1000]
+    for start in range(0, len(tids), IDS_AT_ONCE):
+        some = tids[start : start + IDS_AT_ONCE]
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         waiting: Sequence[str] = some
         last: Sequence[RefusedRow] = ()

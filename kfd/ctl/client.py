@@ -33,25 +33,26 @@ from kfd.varlink import (
 
 T = TypeVar("T")
 
-_LOOK_SECONDS = 8.0  # for an answer that changes nothing, or the first of several
-_LONG_SECONDS = 15.0  # for one that the daemon lets wait where others ask for long ones, too
+_LOOK_SECONDS = 15.0  # for an answer that changes nothing; the daemon itself has one wait for 10
 _REPLY_TIMEOUT = 60.0  # seconds for the answer to a call; that to a stream may take for ever
 _USUAL = -1.0  # the timeout that fits the method
-_LOOKS = {
-    "GetStatus": _LOOK_SECONDS,
-    "Show": _LOOK_SECONDS,
-    "Events": _LOOK_SECONDS,
-    "Metrics": _LOOK_SECONDS,
-    "Doctor": _LOOK_SECONDS,
-    "Acls": _LOOK_SECONDS,
-    "ShowQuarantined": _LOOK_SECONDS,
-    "Wait": _LONG_SECONDS,
-    "List": _LONG_SECONDS,
-    "ListQuarantine": _LONG_SECONDS,
-    "ListCatalogues": _LONG_SECONDS,
-    "WaitForCatalogue": _LONG_SECONDS,
-}
-"""Methods that only look: how long the answer may take."""
+_LOOKS = frozenset(
+    {
+        "GetStatus",
+        "Show",
+        "Events",
+        "Metrics",
+        "Doctor",
+        "Acls",
+        "ShowQuarantined",
+        "Wait",
+        "List",
+        "ListQuarantine",
+        "ListCatalogues",
+        "WaitForCatalogue",
+    }
+)
+"""Methods that only look."""
 _READ_SIZE = 64 * 1024
 
 
@@ -178,20 +179,21 @@ class Client:
         that only look, 60 for those that change something.
         """
         if timeout == _USUAL:
-            timeout = _LOOKS.get(_method(parameters), _REPLY_TIMEOUT)
+            timeout = _LOOK_SECONDS if _method(parameters) in _LOOKS else _REPLY_TIMEOUT
         self._send(encode_request(parameters), descriptors)
         return _read_as(result, self._reply(timeout))
 
     def stream(self, parameters: object, result: type[T], timeout: float | None) -> Iterator[T]:
         """The answers to a request for more, to the last.
 
-        The first comes at once and says how things are, so it is waited for in any case; of a
-        method that only looks for some seconds. Raises :class:`TimedOutError`, also when after
-        ``timeout`` seconds there are more to come.
+        The first comes at once and says how things are, so it is waited for in any case: for some
+        seconds, of a method that changes something as long as ``timeout`` if that is longer, or
+        for ever. Raises :class:`TimedOutError`, also when after ``timeout`` seconds there
+        are more to come.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         self._send(encode_request(parameters, more=True), ())
-        reply = self._reply(_LOOKS.get(_method(parameters)))
+        reply = self._reply(_patience(_method(parameters), timeout))
         yield _read_as(result, reply)
         while reply.continues:
             reply = self._reply(None if deadline is None else deadline - time.monotonic())
@@ -237,6 +239,13 @@ class Client:
         if not data:
             raise not_running(f"it closed {self.path}", self.path)
         self._frames += self._reader.feed(data)
+
+
+def _patience(method: str, timeout: float | None) -> float | None:
+    """How long the first answer of a stream may take that has so long as a whole."""
+    if method in _LOOKS:
+        return _LOOK_SECONDS
+    return None if timeout is None else max(timeout, _LOOK_SECONDS)
 
 
 def _method(parameters: object) -> str:

@@ -46,10 +46,14 @@ def pause_command(
             answer = client.call(request, PauseReply)
         else:
             line = ProgressLine()
+            paused = False
             try:
                 for answer in client.stream(request, PauseReply, timeout):
+                    paused = True
                     line.show(f"{count(answer.in_flight, 'file')} on the way")
             except TimedOutError:
+                if not paused:  # it has said nothing
+                    raise
                 raise TimedOutError(
                     "paused; what was begun is still on its way", fix="kfdctl status shows it"
                 ) from None

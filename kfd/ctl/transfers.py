@@ -30,7 +30,7 @@ from kfd.units import human_size
 
 _HEADER = "ID STATE ROUTE >SIZE AT PATH"
 _UNTIL = Until.IN_KAFKA  # what is waited for unless something else is said
-_WAITED_AT_ONCE = 1000  # transfers in one Wait: a request has at most 64 KiB
+IDS_AT_ONCE = 1000  # in one request: it has at most 64 KiB
 _TID = re.compile(r"[0-9a-f]{8}|[0-9a-f]{32}")
 _BAD = frozenset({State.FAILED, State.CANCELLED, State.QUARANTINED, State.EXPIRED})
 
@@ -150,8 +150,8 @@ def wait(
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     done: list[Transfer] = []
-    for start in range(0, len(tids), _WAITED_AT_ONCE):
-        waiting = list(tids[start : start + _WAITED_AT_ONCE])
+    for start in range(0, len(tids), IDS_AT_ONCE):
+        waiting = list(tids[start : start + IDS_AT_ONCE])
         while waiting:
             followed = _follow(client, WaitParameters(waiting, until), deadline)
             for reply in followed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import click
 
@@ -19,7 +19,7 @@ from kfd.ctl.completion import complete_route, complete_transfer
 from kfd.ctl.render import complain, count, plain, print_json, say, short
 from kfd.ctl.settings import Settings, verb
 from kfd.ctl.texts import check_text
-from kfd.ctl.transfers import check_ids, shown
+from kfd.ctl.transfers import IDS_AT_ONCE, check_ids, shown
 from kfd.errors import ExitCode, KfdError, UsageError
 
 
@@ -78,8 +78,8 @@ def retry_command(
     if route is not None and not failed:
         raise UsageError("--route goes with --failed", fix="give --failed, or ids alone")
     with settings.connect() as client:
-        request = RetryParameters(ids or None, failed or None, route)
-        transfers, refused = _retry(client, request, _told(settings))
+        requests = _requests(ids) if ids else [RetryParameters(None, failed, route)]
+        transfers, refused = _retry(client, requests, _told(settings))
     if settings.as_json:
         print_json(transfers=transfers, refused=refused)
     elif failed:
@@ -87,16 +87,22 @@ def retry_command(
     return ExitCode.FAILED if refused else ExitCode.DONE
 
 
+def _requests(ids: Sequence[str]) -> Iterator[RetryParameters]:
+    for start in range(0, len(ids), IDS_AT_ONCE):
+        yield RetryParameters(ids[start : start + IDS_AT_ONCE])
+
+
 def _retry(
-    client: Client, request: RetryParameters, tell: Callable[[RetryReply], None]
+    client: Client, requests: Iterable[RetryParameters], tell: Callable[[RetryReply], None]
 ) -> tuple[Sequence[Transfer], Sequence[Refusal]]:
     """All batches of what is sent again, and of what can't be."""
     transfers: list[Transfer] = []
     refused: list[Refusal] = []
-    for answer in client.stream(request, RetryReply, None):
-        transfers += answer.transfers
-        refused += answer.refused
-        tell(answer)
+    for request in requests:
+        for answer in client.stream(request, RetryReply, None):
+            transfers += answer.transfers
+            refused += answer.refused
+            tell(answer)
     return transfers, refused
 
 

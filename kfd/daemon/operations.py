@@ -29,6 +29,8 @@ from kfd.control.quarantine import (
 from kfd.control.reloading import ReloadReply
 from kfd.control.transfers import Details, Refusal
 
+RETRIED_AT_ONCE = 256  # transfers, in one transaction
+
 
 @dataclass(frozen=True, slots=True)
 class OfferedFile:

@@ -7,6 +7,7 @@ import os
 import socket
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,10 +17,15 @@ import pytest
 from kfd.config import Config, from_values
 from kfd.control.examination import Check, Outcome
 from kfd.daemon.doctor import clock
-from kfd.daemon.doctor.directories import look_at_upload, look_at_watches
+from kfd.daemon.doctor.directories import (
+    look_at_download,
+    look_at_upload,
+    look_at_watches,
+)
 from kfd.daemon.doctor.state import look_at_receipts, look_at_secrets, look_at_socket
 from kfd.daemon.ledger import soundness
 from kfd.daemon.ledger.soundness import Acknowledged
+from kfd.daemon.publishing.destination import Destination
 from kfd.kafka import BrokerAwayError
 from tests.support import eventually
 
@@ -153,6 +159,19 @@ def test_upload_directories(tmp_path: Path) -> None:
         assert (check.outcome, part in check.text) == (outcome, True)
     (check,) = look_at_upload(upload(tmp_path, watch="poll").uploads["u"])
     assert "polled every 10 s" in check.text
+
+
+@pytest.mark.parametrize(
+    ("min_free", "name", "outcome"),
+    [("0%", "downloads.d", Outcome.OK), ("8000PiB", "downloads.d.space", Outcome.FAIL)],
+)
+def test_room_for_downloads(tmp_path: Path, min_free: str, name: str, outcome: Outcome) -> None:
+    """Too little of it has a name of its own: only that tells of files that wait for space."""
+    route = {"directory": str(tmp_path), "topic": "t", "min_free": min_free}
+    made = from_values({"kafka": {"bootstrap.servers": "b"}, "downloads": {"d": route}})
+    with closing(Destination(tmp_path, mode=0o750, group=-1, owner="o")) as destination:
+        room = list(look_at_download(made.downloads["d"], destination))[-1]
+    assert (room.name, room.outcome) == (name, outcome)
 
 
 def test_what_a_receipt_is_worth_is_said_where_it_counts(tmp_path: Path) -> None:

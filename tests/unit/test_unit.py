@@ -30,6 +30,21 @@ def test_sockets_that_no_service_has(socket: str) -> None:
     assert of_service(Path(socket)) is None
 
 
+def test_the_unit_of_a_socket_however_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run").symlink_to("/run")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "gone").mkdir()
+    assert of_service(tmp_path / "run" / "kfd" / "kfd.sock") == "kfd"
+    assert of_service(tmp_path / "run" / "kfd-lab2" / "kfd.sock") == "kfd@lab2"
+    assert of_service(Path("/run/user/../kfd/kfd.sock")) == "kfd"
+    assert of_service(tmp_path / "loop" / "kfd.sock") is None
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert of_service(Path("kfd.sock")) is None
+
+
 def test_an_instance_has_a_file_of_its_own() -> None:
     assert config_of("kfd") == Path("/etc/kfd/kfd.yaml")
     assert config_of("kfd@lab2") == Path("/etc/kfd/lab2.yaml")

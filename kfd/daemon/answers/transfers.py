@@ -14,15 +14,13 @@ from kfd.daemon.context import Context
 from kfd.daemon.incoming.downloads import Downloads
 from kfd.daemon.ledger import details, outgoing, queries, retrying, searching
 from kfd.daemon.ledger.outgoing import Outgoing
-from kfd.daemon.operations import Asker, Retried
+from kfd.daemon.operations import RETRIED_AT_ONCE, Asker, Retried
 from kfd.daemon.outgoing.sending import GONE
 from kfd.daemon.outgoing.uploads import Uploads
 from kfd.errors import KfdError, NoSuchTransferError, NotPermittedError
 from kfd.paths import escape, to_json
 from kfd.transfer import OpenTransfer
 from kfd.users import name_of
-
-BATCH = 256  # transfers that are retried in one transaction
 
 
 class TransferAnswers:
@@ -92,8 +90,8 @@ class TransferAnswers:
         self, route: str | None, after: int, asker: Asker
     ) -> tuple[Retried, int | None]:
         uid = None if asker.owner else asker.uid
-        rows = retrying.failed(self._ledger.reader(), route, uid, after, BATCH)
-        return self._retry(rows), rows[-1].id if len(rows) == BATCH else None
+        rows = retrying.failed(self._ledger.reader(), route, uid, after, RETRIED_AT_ONCE)
+        return self._retry(rows), rows[-1].id if len(rows) == RETRIED_AT_ONCE else None
 
     def _retry(self, rows: Sequence[Outgoing]) -> Retried:
         reasons = self._uploads.retry(rows) if rows else {}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from kfd.errors import KfdError
 
 MAX_NAMES: Final = 4 * 1024 * 1024  # bytes; some twelve times that while the answer is made
 
+Row = TypeVar("Row", bound=tuple[Any, ...])
 
-def bounded(rows: Iterable[tuple[Any, ...]], name: int) -> Iterator[tuple[Any, ...]]:
+
+def bounded(rows: Iterable[Row], name: int) -> Iterator[Row]:
     """The rows, the names of which stand in this column.
 
     Raises :class:`KfdError` where these are too long together.

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from kfd.control import Direction, State
 from kfd.daemon.ledger import bulk
+from kfd.daemon.ledger.answersize import bounded
 
 
 class Event(NamedTuple):
@@ -37,6 +38,7 @@ class Event(NamedTuple):
     reason: str
 
 
+_PATH = Event._fields.index("path")
 _UPLOAD = (
     "SELECT id, tid, route, topic, path, size, state, reason, queued_at, begun_at, acked_at,"
     " ended_at, chunk_size IS NOT NULL AND acked >= max(1, (size + chunk_size - 1) / chunk_size)"
@@ -104,12 +106,12 @@ class _Row(NamedTuple):
             yield self.event(self.ended_at, _ENDED, State(self.state))
 
 
-def _uploads(reader: Connection, rest: str, values: dict[str, Any]) -> list[_Row]:
-    return [_Row(*row) for row in reader.execute(_UPLOAD + rest, values)]
+def _uploads(reader: Connection, rest: str, values: dict[str, Any]) -> Iterator[_Row]:
+    return (_Row(*row) for row in reader.execute(_UPLOAD + rest, values))
 
 
-def _downloads(reader: Connection, rest: str, values: dict[str, Any]) -> list[Event]:
-    return [
+def _downloads(reader: Connection, rest: str, values: dict[str, Any]) -> Iterator[Event]:
+    return (
         Event(
             *(ended_at, _ENDED, number, State(state), Direction.DOWNLOAD),
             *(tid, route, topic, path, size, reason),
@@ -117,7 +119,7 @@ def _downloads(reader: Connection, rest: str, values: dict[str, Any]) -> list[Ev
         for number, tid, route, topic, path, size, state, reason, ended_at in reader.execute(
             _DOWNLOAD + rest, values
         )
-    ]
+    )
 
 
 @contextmanager
@@ -131,7 +133,10 @@ def _one_view(reader: Connection) -> Iterator[None]:
 
 
 def latest(reader: Connection, limit: int, since: float = 0.0) -> list[Event]:
-    """The last ``limit`` events, none before ``since`` (epoch seconds), the oldest first."""
+    """The last ``limit`` events, none before ``since`` (epoch seconds), the oldest first.
+
+    Raises :class:`KfdError` where their names are too long for one answer.
+    """
     values = {"limit": limit}
     ended = " WHERE ended_at IS NOT NULL ORDER BY ended_at DESC, id DESC LIMIT :limit"
     rows = {
@@ -141,11 +146,12 @@ def latest(reader: Connection, limit: int, since: float = 0.0) -> list[Event]:
             " INDEXED BY outgoing_sending WHERE state = 'sending'",  # bounded by the feed
             ended,
         )
-        for row in _uploads(reader, rest, values)
+        for row in bounded(_uploads(reader, rest, values), _Row._fields.index("path"))
     }
     events = [event for row in rows.values() for event in row.events()]
-    events += _downloads(reader, ended, values)
-    return sorted(event for event in events if event.at >= since)[-limit:]
+    events += bounded(_downloads(reader, ended, values), _PATH)
+    told = sorted(event for event in events if event.at >= since)[-limit:]
+    return list(bounded(told, _PATH))
 
 
 class Follower:
@@ -166,12 +172,12 @@ class Follower:
         """The next events, in order: those of up to ``limit`` rows of each stream."""
         self._mind_the_clock()
         with _one_view(reader):
-            new = _uploads(
+            new = list(_uploads(
                 reader, " WHERE id > :id ORDER BY id LIMIT :limit",
                 {"id": self._last, "limit": limit},
-            )  # fmt: skip
-            sent = _uploads(reader, _AFTER, _after(self._sent, limit))
-            received = _downloads(reader, _AFTER, _after(self._received, limit))
+            ))  # fmt: skip
+            sent = list(_uploads(reader, _AFTER, _after(self._sent, limit)))
+            received = list(_downloads(reader, _AFTER, _after(self._received, limit)))
             begun = _begun(reader, _sending(reader) - self._told)
         # what comes after the end of a stream that wasn't read to its end has to wait
         ends = [rows[-1].at for rows in (sent, received) if len(rows) == limit]

@@ -51,7 +51,7 @@ class Methods:
         self._handlers: Handlers = {
             **SendingMethods(operations.sending).handlers(),
             **TransferMethods(operations.transfers, changes, long).handlers(),
-            **EventMethods(operations.events, changes).handlers(),
+            **EventMethods(operations.events, changes, long).handlers(),
             **RouteMethods(operations.routes, changes).handlers(),
             **QuarantineMethods(operations.quarantine, long).handlers(),
             **CatalogueMethods(operations.catalogue, changes, long).handlers(),

@@ -68,13 +68,17 @@ class CatalogueMethods:
         check_tids(parameters.tids, whole=True)
         before = None
         for _ in self._changes.follow(caller):
-            state = self._operations.added(parameters.tids, parameters.catalogue)
-            if not (state.waiting and caller.more):
-                yield reply(state)
-                return
-            if state != before:
-                yield reply(state, continues=True)
-            before = state
+            begun = before is not None
+            with self._long.room(len(parameters.tids), caller, begun=begun) as found:
+                if not found:
+                    continue
+                state = self._operations.added(parameters.tids, parameters.catalogue)
+                if not (state.waiting and caller.more):
+                    yield reply(state)
+                    return
+                if state != before:
+                    yield reply(state, continues=True)
+                before = state
 
     def _retry(self, parameters: RetryCatalogueParameters, caller: Caller) -> Iterator[Reply]:
         caller.must_own("have catalogues written again")

@@ -20,11 +20,13 @@ class ExaminingMethods:
         return {"Doctor": self._doctor, "Acls": self._acls}
 
     def _doctor(self, _: DoctorParameters, caller: Caller) -> Iterator[Reply]:
-        """With ``more``, a reply for each check; the last one is empty."""
+        """With ``more``, an empty reply at once (a look may hang), one for each check, and an empty
+        one at the end."""
         checks = self._operations.examine()
         if not caller.more:
             yield reply(DoctorReply(list(checks)))
             return
+        yield reply(DoctorReply([]), continues=True)
         for check in checks:
             if caller.gone():
                 return

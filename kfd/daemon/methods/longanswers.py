@@ -25,28 +25,34 @@ class LongAnswers:
         self._users: Counter[int] = Counter()
 
     @contextmanager
-    def room(self, rows: int, caller: Caller) -> Iterator[None]:
+    def room(self, rows: int, caller: Caller, *, begun: bool = False) -> Iterator[bool]:
         """For an answer of so many rows, until it is sent. The daemon's owners always have it.
 
-        Raises :class:`KfdError` where others take it all.
+        Where others take it all: False in a stream that has ``begun``, which tells it with a later
+        look; else raises :class:`KfdError`.
         """
         if rows <= SHORT or caller.owner:
-            yield
+            yield True
             return
-        self._enter(caller.uid)
+        found = self._enter(caller.uid)
+        if not found and not begun:
+            raise KfdError(
+                "other long answers are on their way",
+                fix=f"try again, or ask for {SHORT} at most",
+            )
         try:
-            yield
+            yield found
         finally:
-            self._leave(caller.uid)
+            if found:
+                self._leave(caller.uid)
 
-    def _enter(self, uid: int) -> None:
+    def _enter(self, uid: int) -> bool:
+        """Whether there was room before it took too long."""
         with self._changed:
-            if not self._changed.wait_for(lambda: self._is_free(uid), _PATIENCE):
-                raise KfdError(
-                    "other long answers are on their way",
-                    fix=f"try again, or ask for {SHORT} at most",
-                )
-            self._users[uid] += 1
+            found = self._changed.wait_for(lambda: self._is_free(uid), _PATIENCE)
+            if found:
+                self._users[uid] += 1
+            return found
 
     def _is_free(self, uid: int) -> bool:
         return self._users.total() < AT_ONCE and self._users[uid] < AT_ONCE_OF_A_USER

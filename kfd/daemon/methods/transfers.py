@@ -26,7 +26,7 @@ from kfd.control.transfers import (
 from kfd.daemon.methods.calls import Caller, Handlers, check_tids, reply
 from kfd.daemon.methods.changes import Changes, Pace
 from kfd.daemon.methods.longanswers import LongAnswers
-from kfd.daemon.operations import Asker, TransferOperations
+from kfd.daemon.operations import RETRIED_AT_ONCE, Asker, TransferOperations
 from kfd.errors import KfdError
 from kfd.marshal import MismatchError
 from kfd.paths import MAX_PATH
@@ -76,8 +76,10 @@ class TransferMethods:
     def _wait(self, parameters: WaitParameters, caller: Caller) -> Iterator[Reply]:
         check_tids(parameters.tids)
         pace = Pace()
-        for _ in self._changes.follow(caller):
-            with self._long.room(len(parameters.tids), caller):
+        for look, _ in enumerate(self._changes.follow(caller)):
+            with self._long.room(len(parameters.tids), caller, begun=look > 0) as found:
+                if not found:
+                    continue
                 transfers = self._operations.transfers(parameters.tids)
                 reached = all(one.state.reached(parameters.until) for one in transfers)
                 if reached or not caller.more:
@@ -110,8 +112,11 @@ class TransferMethods:
             raise MismatchError("failed", "goes without tids")
         after: int | None = 0
         while after is not None and not caller.gone():
-            done, after = self._operations.retry_failed(parameters.route, after, asker)
-            goes_on = after is not None and caller.more
-            yield reply(RetryReply(done.transfers, done.refused), continues=goes_on)
-            if not goes_on:
-                return
+            with self._long.room(RETRIED_AT_ONCE, caller, begun=after > 0) as found:
+                if not found:
+                    continue
+                done, after = self._operations.retry_failed(parameters.route, after, asker)
+                goes_on = after is not None and caller.more
+                yield reply(RetryReply(done.transfers, done.refused), continues=goes_on)
+                if not goes_on:
+                    return

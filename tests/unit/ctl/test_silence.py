@@ -1,4 +1,4 @@
-"""A daemon that stands still: who only looks is not kept waiting for it."""
+"""A daemon that stands still: who only looks is not kept waiting for it, nor who gives a time."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from kfd.ctl import client
+from kfd.ctl.__main__ import main
 from tests.support import CHECKOUT
-from tests.unit.ctl.kfdctl import run
 
 
 @pytest.fixture
-def standing_still(socket_path: Path) -> Iterator[Path]:
+def standing_still(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The socket of one that is stopped by a signal: the kernel takes what is sent to it."""
+    monkeypatch.setattr(client, "_LOOK_SECONDS", 0.2)
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.unit.ctl.draining", socket_path],
         cwd=CHECKOUT,
@@ -32,11 +34,28 @@ def standing_still(socket_path: Path) -> Iterator[Path]:
         process.kill()
 
 
-@pytest.mark.parametrize("verb", [["status", "--check"], ["wait", "0" * 8]], ids=["call", "stream"])
-def test_who_looks_is_told(standing_still: Path, verb: list[str]) -> None:
-    """``run`` waits for 30 s; what changes something waits for longer."""
-    code, out, err = run(*verb, "--socket", standing_still)
-    assert (code, out) == (75, "")
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ["status", "--check"],
+        ["wait", "0" * 8],
+        ["events", "--follow"],
+        ["pause", "--wait", "--timeout", "0.1"],
+    ],
+    ids=" ".join,
+)
+def test_who_waits_is_told(
+    standing_still: Path,
+    verb: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In this process, where the time is short; what changes something waits for longer."""
+    monkeypatch.setattr(sys, "argv", ["kfdctl", *verb, "--socket", str(standing_still)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out, err = capsys.readouterr()
+    assert (ended.value.code, out) == (75, "")
     assert err == (
         f"kfdctl: kfd at {standing_still} does not answer\n"
         "  fix: systemctl status kfd; journalctl -u kfd\n"

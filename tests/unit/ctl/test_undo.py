@@ -75,6 +75,14 @@ def test_retry(served: Path, operations: MemoryOperations) -> None:
     assert err == "kfdctl: gone.trc (00000002) isn't sent again: the file is no longer there\n"
 
 
+def test_retry_of_more_than_one_request_holds(served: Path, operations: MemoryOperations) -> None:
+    tids = [f"{number:032x}" for number in range(2001)]
+    operations.known |= {tid: transfer(tid, state=State.FAILED) for tid in tids}
+    code, out, err = run("retry", *(tid[-8:] for tid in tids), "--socket", served)
+    assert (code, err) == (0, "")
+    assert out.count("queued again") == 2001
+
+
 def test_retry_of_all_that_failed_goes_through_every_batch(
     served: Path, operations: MemoryOperations
 ) -> None:

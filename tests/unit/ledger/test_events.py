@@ -7,7 +7,8 @@ import time
 import pytest
 
 from kfd.control import State
-from kfd.daemon.ledger import cancelling, events
+from kfd.daemon.ledger import answersize, cancelling, events
+from kfd.errors import KfdError
 from tests.sender import Sender
 
 WAY = [State.QUEUED, State.SENDING, State.IN_KAFKA, State.DELIVERED]
@@ -35,6 +36,21 @@ def test_the_latest_are_all_steps_in_order(sender: Sender) -> None:
     assert latest == sorted(latest)
     assert events.latest(sender.ledger.reader(), 4) == latest[-4:]
     assert events.latest(sender.ledger.reader(), 100, time.time() + 1) == []
+
+
+def test_names_that_are_too_long_together(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted in rows before these are all in memory, and as often as they are told."""
+    monkeypatch.setattr(answersize, "MAX_NAMES", 10)
+    tids = [sender.queue(name) for name in (b"aaaa", b"bbbb")]
+    sender.claim()
+    deliver(sender, tids[0])
+    for limit in (4, 100):
+        with pytest.raises(KfdError, match="too long for one answer"):
+            events.latest(sender.ledger.reader(), limit)
+    assert len(events.latest(sender.ledger.reader(), 2)) == 2
+    sender.queue(b"c" * 11)
+    with pytest.raises(KfdError, match="too long for one answer"):
+        events.latest(sender.ledger.reader(), 1)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 1000])
