@@ -95,7 +95,7 @@ LONG = "x" * 4000
         (["catalogue", "retry", "--catalogue", "\udcff"], "'--catalogue': \\xff isn't UTF-8"),
         (["backup", ""], "'FILE': it is empty"),
         (["inspect", "topic", "t", "--extract", TID, "-o", ""], "'--output': it is empty"),
-        (["retry", *[TID] * 2000], "more than a request holds (65,536 bytes)"),
+        (["quarantine", "purge", "--yes", *[TID] * 2000], "more than a request holds"),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",
 )
