@@ -13,7 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kfd.control import DownloadRoute, GetStatusParameters, GetStatusReply, Status, UploadRoute
+from kfd.control import (
+    DaemonState,
+    DownloadRoute,
+    GetStatusParameters,
+    GetStatusReply,
+    Status,
+    UploadRoute,
+)
 from kfd.ctl.client import connect
 from kfd.errors import KfdError
 from scripts.benchmark.data import Files
@@ -72,10 +79,9 @@ class Daemon(Process):
     def _answers(self) -> bool:
         self.check()
         try:
-            self.status()
+            return self.status().state is not DaemonState.STARTING  # it has no routes until then
         except KfdError:
             return False
-        return True
 
 
 class Sender(Daemon):
