@@ -26,7 +26,7 @@ from kfd.control.catalogue import (
 )
 from kfd.ctl.client import Client
 from kfd.ctl.handover import Order, batches
-from kfd.ctl.meta import parse_meta
+from kfd.ctl.meta import meta_option, parse_meta
 from kfd.ctl.picked import ADDING, Picked, open_file, pick
 from kfd.ctl.render import (
     clock,
@@ -42,7 +42,7 @@ from kfd.ctl.render import (
     table,
 )
 from kfd.ctl.settings import Settings, duration_option, global_options, verb
-from kfd.ctl.texts import check_pairs, check_text
+from kfd.ctl.texts import check_text
 from kfd.ctl.transfers import IDS_AT_ONCE
 from kfd.ctl.verbs import VerbGroup
 from kfd.errors import ExitCode, KfdError, TimedOutError, UsageError
@@ -65,13 +65,7 @@ def catalogue_command(**_: object) -> None:
 @catalogue_command.command()
 @click.argument("paths", nargs=-1, required=True, metavar="FILE...")
 @_catalogue_option
-@click.option(
-    "--meta",
-    multiple=True,
-    metavar="KEY=VALUE",
-    callback=check_pairs,
-    help="Goes along; repeatable.",
-)
+@meta_option("Goes along")
 @duration_option("--timeout", help="How long to wait.")
 @verb
 def add(

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import click
 
 from kfd.control import MAX_META
 from kfd.ctl.render import plain
+from kfd.ctl.texts import check_pairs
 from kfd.errors import UsageError
+
+
+def meta_option(what: str) -> Callable[[Any], Any]:
+    """``--meta``, for :func:`parse_meta`; ``what`` it is for."""
+    return click.option(
+        "--meta",
+        multiple=True,
+        metavar="KEY=VALUE",
+        callback=check_pairs,
+        help=f"{what}; repeatable.",
+    )
 
 
 def parse_meta(pairs: Sequence[str]) -> Mapping[str, str] | None:

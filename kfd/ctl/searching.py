@@ -11,8 +11,8 @@ import click
 
 from kfd.control import MAX_CONDITIONS, MAX_LISTED, ListParameters, State
 from kfd.ctl.completion import complete_route
-from kfd.ctl.meta import parse_meta
-from kfd.ctl.texts import check_pairs, check_text
+from kfd.ctl.meta import meta_option, parse_meta
+from kfd.ctl.texts import check_text
 from kfd.errors import UsageError
 from kfd.units import WrongValueError, parse_duration
 
@@ -51,10 +51,7 @@ _OPTIONS = (
         "--since", metavar="TIME", callback=_moment, help="Only what ended, or came, since: 2h."
     ),
     click.option("--until", metavar="TIME", callback=_moment, help="Only what did before."),
-    click.option(
-        "--meta", multiple=True, metavar="KEY=VALUE", callback=check_pairs,
-        help="Only files with it; repeatable.",
-    ),
+    meta_option("Only files with it"),
 )  # fmt: skip
 
 

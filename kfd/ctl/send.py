@@ -11,7 +11,7 @@ from kfd.control import SendParameters, Sent, State, Transfer, Until
 from kfd.ctl.client import Client
 from kfd.ctl.completion import complete_route
 from kfd.ctl.handover import Order, batches, hand_over
-from kfd.ctl.meta import parse_meta
+from kfd.ctl.meta import meta_option, parse_meta
 from kfd.ctl.picked import Picked, pick
 from kfd.ctl.progress import progress_of
 from kfd.ctl.render import (
@@ -27,7 +27,7 @@ from kfd.ctl.render import (
     short,
 )
 from kfd.ctl.settings import Settings, duration_option, verb
-from kfd.ctl.texts import check_pairs, check_text, to_name
+from kfd.ctl.texts import check_text, to_name
 from kfd.ctl.transfers import how_to_wait, judge, parse_until, until_option, wait
 from kfd.errors import ExitCode, KfdError, UsageError
 from kfd.units import human_size
@@ -44,13 +44,7 @@ from kfd.units import human_size
 )
 @click.option("--topic", metavar="TOPIC", callback=check_text, help="Send to it.")
 @click.option("--name", metavar="PATH", callback=to_name, help="The file's path at the receivers.")
-@click.option(
-    "--meta",
-    multiple=True,
-    metavar="KEY=VALUE",
-    callback=check_pairs,
-    help="Goes along; repeatable.",
-)
+@meta_option("Goes along")
 @until_option
 @click.option("--recursive", is_flag=True, help="Send what is in directories.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be sent, and where to.")

@@ -4,6 +4,7 @@ group lose nothing."""
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -86,7 +87,7 @@ def test_hosts_that_share_a_group(
 
 def _share(*hosts: Host) -> None:
     for host in hosts:
-        eventually(lambda: _problem(host), every=0.1)  # noqa: B023
+        eventually(partial(_problem, host), every=0.1)
 
 
 def _problem(host: Host) -> bool:

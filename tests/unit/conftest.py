@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from kfd.daemon.ledger import Ledger
 from tests.control import MemoryOperations, serving
 from tests.parts import Receiving, receiving, running_ledger
 from tests.sender import Sender, running_sender
+from tests.unit.reloading import Running
 
 
 @pytest.fixture
@@ -49,3 +51,15 @@ def socket_path(tmp_path: Path) -> Path:
 def served(socket_path: Path, operations: MemoryOperations) -> Iterator[Path]:
     with serving(socket_path, operations):
         yield socket_path
+
+
+@pytest.fixture
+def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    """What a reload changes, and the file that it reads."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        made = Running(tmp_path)
+        yield made
+        made.stop()
+        made.notifier._systemd.socket.close()

@@ -12,20 +12,20 @@ import pytest
 
 from kfd.daemon.ledger import catalogue
 from kfd.daemon.publishing.partials import DiskError
-from tests.unit.test_reload import Running, running  # noqa: F401 - a fixture
+from tests.unit.reloading import Running
 
 
 @pytest.fixture
-def catalogued(running: Running, tmp_path: Path) -> Iterator[Running]:  # noqa: F811
+def catalogued(running: Running, tmp_path: Path) -> Iterator[Running]:
     yield running
     running.reloader._parts.catalogues.stop(time.monotonic() + 30)
 
 
-def sinks(running: Running) -> list[str]:  # noqa: F811
+def sinks(running: Running) -> list[str]:
     return [one.name for one in catalogue.standings(running.ledger.reader())]
 
 
-def configure(running: Running, *names: str) -> None:  # noqa: F811
+def configure(running: Running, *names: str) -> None:
     """Let these be the catalogues; each in a file of its own."""
     urls = {name: {"url": f"sqlite:///{running.home}/{name}.db"} for name in names}
     running.change(lambda values: values.update(catalogue=urls))

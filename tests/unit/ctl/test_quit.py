@@ -6,32 +6,12 @@ import json
 import os
 import re
 import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support import CHECKOUT
 from tests.unit.ctl.kfdctl import DEADLINE, Terminal, start
 from tests.unit.ctl.test_json import check
-
-
-@pytest.fixture
-def other_process(socket_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A daemon in a process of its own, which ends when it is told to, as the real one does."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.unit.ctl.draining", socket_path],
-        cwd=CHECKOUT,
-        stdout=subprocess.PIPE,
-        stdin=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        yield process
-        process.kill()
 
 
 def let_go(other_process: subprocess.Popen[str]) -> None:

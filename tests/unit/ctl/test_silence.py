@@ -5,33 +5,22 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from kfd.ctl import client
 from kfd.ctl.__main__ import main
-from tests.support import CHECKOUT
 
 
 @pytest.fixture
-def standing_still(socket_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def standing_still(
+    socket_path: Path, other_process: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """The socket of one that is stopped by a signal: the kernel takes what is sent to it."""
     monkeypatch.setattr(client, "_LOOK_SECONDS", 0.2)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.unit.ctl.draining", socket_path],
-        cwd=CHECKOUT,
-        stdout=subprocess.PIPE,
-        stdin=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGSTOP)
-        yield socket_path
-        process.kill()
+    other_process.send_signal(signal.SIGSTOP)
+    return socket_path
 
 
 @pytest.mark.parametrize(
